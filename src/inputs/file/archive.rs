@@ -1,7 +1,8 @@
 //! Compressed files: recognises the format by the first bytes, and reads the content of the formats that can be read.
 //!
 //! Guarantees: the format is decided by content, never by name. Content is decompressed forwards and only as far as it is
-//! needed, in a window of limited size whatever the file claims, so no archive takes more memory than that. If an archive is
+//! needed, in a window of limited size whatever the file claims, so no archive takes more memory than that. One step reads a
+//! limited number of compressed bytes, whatever comes of them: an archive may consist of empty blocks. If an archive is
 //! damaged, its content ends where the damage begins. Reads gzip and zstd, including several concatenated members. Recognises
 //! xz, bzip2 and others. Does not write or seek.
 
@@ -21,6 +22,13 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Bytes of an archive that are read in one call.
 const INPUT_BYTES: usize = 64 * 1024;
+
+/// Compressed bytes that are read to find the first bytes of the content. A zstd block, which is decompressed as a whole, has
+/// half of that.
+pub const HEAD_INPUT_BYTES: u64 = 256 * 1024;
+
+/// Compressed bytes that are read in one step.
+const STEP_INPUT_BYTES: u64 = if cfg!(test) { 128 * 1024 } else { 4 * 1024 * 1024 };
 
 /// Bytes that are decompressed in one step on the way to a position, so that other files get their turn.
 pub const SKIP_BYTES: u64 = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
@@ -82,22 +90,30 @@ pub fn has_archive_extension(path: &Path) -> bool {
     path.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
 }
 
-/// A file as a stream that owns it.
+/// A file as a stream that owns it. At the end of its allowance it fails with `WouldBlock`, and continues when it has more.
 struct Input<F> {
     file: Arc<F>,
     offset: u64,
+    allowance: Arc<AtomicU64>,
 }
 
 impl<F: File> Read for Input<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.file.read_at(buffer, self.offset)?;
+        let left = self.allowance.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let length = self.file.read_at(&mut buffer[..most], self.offset)?;
         self.offset += length as u64;
+        // The decoder has the only stream, and whoever allows more holds the decoder.
+        self.allowance.store(left - length as u64, Ordering::Relaxed);
         Ok(length)
     }
 }
 
-fn decoder<F: File>(file: Arc<F>, format: Format) -> io::Result<Box<dyn Read + Send>> {
-    let input = BufReader::with_capacity(INPUT_BYTES, Input { file, offset: 0 });
+fn decoder<F: File>(file: Arc<F>, format: Format, allowance: Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+    let input = BufReader::with_capacity(INPUT_BYTES, Input { file, offset: 0, allowance });
     match format {
         Format::Gzip => Ok(Box::new(MultiGzDecoder::new(input))),
         Format::Zstd => {
@@ -119,10 +135,15 @@ fn is_damage(error: &io::Error) -> bool {
         )
 }
 
-/// The first bytes of the content, at most [`HEAD_BYTES`]. Fewer if the content is shorter, unfinished or damaged. Blocks.
-pub fn head<F: File>(file: &Arc<F>, format: Format) -> io::Result<Vec<u8>> {
-    let mut content = Unpacking { decoder: decoder(file.clone(), format)?, window: Vec::new(), begin: 0, end: None };
-    content.unpack_to(HEAD_BYTES as u64)?;
+/// The first bytes of the content, at most [`HEAD_BYTES`]. Fewer if the content is shorter, unfinished or damaged, or if
+/// [`HEAD_INPUT_BYTES`] or `allowed` compressed bytes hold no more. What was read is taken from `allowed`. Blocks.
+pub fn head<F: File>(file: &Arc<F>, format: Format, allowed: &mut u64) -> io::Result<Vec<u8>> {
+    let share = HEAD_INPUT_BYTES.min(*allowed);
+    let mut content = Unpacking::new(file.clone(), format)?;
+    content.allowance.store(share, Ordering::Relaxed);
+    let unpacked = content.unpack_to(HEAD_BYTES as u64);
+    *allowed -= share - content.allowance.load(Ordering::Relaxed);
+    unpacked?;
     content.window.truncate(HEAD_BYTES);
     Ok(content.window)
 }
@@ -139,6 +160,8 @@ pub fn gzip_length<F: File>(file: &F) -> io::Result<Option<u32>> {
 
 struct Unpacking {
     decoder: Box<dyn Read + Send>,
+    /// Compressed bytes that may still be read.
+    allowance: Arc<AtomicU64>,
     /// Decompressed bytes that may be requested again, and their offset in the content.
     window: Vec<u8>,
     begin: u64,
@@ -152,12 +175,18 @@ struct Ended {
 }
 
 impl Unpacking {
+    fn new<F: File>(file: Arc<F>, format: Format) -> io::Result<Unpacking> {
+        let allowance = Arc::new(AtomicU64::new(0));
+        let decoder = decoder(file, format, allowance.clone())?;
+        Ok(Unpacking { decoder, allowance, window: Vec::new(), begin: 0, end: None })
+    }
+
     fn reached(&self) -> u64 {
         self.begin + self.window.len() as u64
     }
 
-    /// Decompresses up to `to`, or to the end.
-    fn unpack_to(&mut self, to: u64) -> io::Result<()> {
+    /// Decompresses up to `to`, to the end, or to the end of the allowance. Returns whether the allowance was enough.
+    fn unpack_to(&mut self, to: u64) -> io::Result<bool> {
         while self.reached() < to && self.end.is_none() {
             let have = self.window.len();
             let more = usize::try_from(to - self.reached()).unwrap_or(usize::MAX).min(INPUT_BYTES);
@@ -168,11 +197,12 @@ impl Unpacking {
                 Ok(0) => self.end = Some(Ended { damaged: false }),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if is_damage(&error) => self.end = Some(Ended { damaged: true }),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Drops the bytes before `offset`.
@@ -194,6 +224,8 @@ pub struct Archive<F> {
     /// Length of the content, or [`UNKNOWN`].
     length: AtomicU64,
     damaged: AtomicBool,
+    /// Whether the last read ended because its step was over.
+    paused: AtomicBool,
 }
 
 /// The length of content that was not read to its end.
@@ -209,6 +241,7 @@ impl<F: File> Archive<F> {
             unpacking: Mutex::new(None),
             length: AtomicU64::new(UNKNOWN),
             damaged: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
         }
     }
 
@@ -222,27 +255,44 @@ impl<F: File> Archive<F> {
         self.damaged.load(Ordering::Acquire)
     }
 
+    /// Whether the last read ended because its step was over, and may find more in the next one.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// Whether a read at `offset` needs no step towards it. Does not block.
+    pub fn is_at(&self, offset: u64) -> bool {
+        self.unpacking.try_lock().is_ok_and(|unpacking| {
+            unpacking.as_ref().is_some_and(|unpacking| unpacking.reached() >= offset || unpacking.end.is_some())
+        })
+    }
+
     /// Moves towards `offset`. Returns whether the offset or the end was reached. Blocks.
     pub fn skip_to(&self, offset: u64) -> io::Result<bool> {
         self.with(|unpacking| {
             let goal = offset.min(unpacking.reached().saturating_add(SKIP_BYTES));
             while unpacking.reached() < goal && unpacking.end.is_none() {
                 let step = goal.min(unpacking.reached() + INPUT_BYTES as u64);
-                unpacking.unpack_to(step)?;
+                let goes_on = unpacking.unpack_to(step)?;
                 unpacking.forget_before(step);
+                if !goes_on {
+                    break;
+                }
             }
             Ok(unpacking.reached() >= offset || unpacking.end.is_some())
         })
     }
 
-    /// Reads at `offset`, which must not be before the offset of an earlier read. Blocks.
+    /// Reads at `offset`, which must not be before the offset of an earlier read. No bytes mean the end, or the end of a step:
+    /// see [`Archive::is_paused`]. Blocks.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|unpacking| {
             if offset < unpacking.begin {
                 return Err(io::Error::new(ErrorKind::Unsupported, "an archive can only be read forwards"));
             }
             // The next read of the caller starts before the end of this one, so the window is kept.
-            unpacking.unpack_to(offset.saturating_add(buffer.len() as u64))?;
+            let goes_on = unpacking.unpack_to(offset.saturating_add(buffer.len() as u64))?;
+            self.paused.store(!goes_on, Ordering::Release);
             let from = usize::try_from(offset - unpacking.begin).unwrap_or(usize::MAX).min(unpacking.window.len());
             let length = buffer.len().min(unpacking.window.len() - from);
             buffer[..length].copy_from_slice(&unpacking.window[from..from + length]);
@@ -262,10 +312,10 @@ impl<F: File> Archive<F> {
     fn with<T>(&self, work: impl FnOnce(&mut Unpacking) -> io::Result<T>) -> io::Result<T> {
         let mut slot = self.unpacking.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            let decoder = decoder(self.file.clone(), self.format)?;
-            *slot = Some(Unpacking { decoder, window: Vec::new(), begin: 0, end: None });
+            *slot = Some(Unpacking::new(self.file.clone(), self.format)?);
         }
         let unpacking = slot.as_mut().expect("it was just made");
+        unpacking.allowance.store(STEP_INPUT_BYTES, Ordering::Relaxed);
         let result = work(unpacking);
         if let Some(Ended { damaged }) = unpacking.end {
             self.damaged.store(damaged, Ordering::Release);
@@ -277,6 +327,7 @@ impl<F: File> Archive<F> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::sparse::Sparse;
     use super::*;
     use std::io::Write;
     use tailwater_shards::env::{Disk, Open};
@@ -390,12 +441,66 @@ mod tests {
         let whole = content(5_000);
         for (bytes, length) in [(gzip(&whole), Some(5_000)), (zstd(&whole), None)] {
             let (file, format) = file(&bytes);
-            assert_eq!(head(&file, format).expect("read"), whole[..HEAD_BYTES]);
+            assert_eq!(head(&file, format, &mut { u64::MAX }).expect("read"), whole[..HEAD_BYTES]);
             if length.is_some() {
                 assert_eq!(gzip_length(&*file).expect("read"), length);
             }
         }
         let (short, format) = file(&gzip(b"short\n")[..20]);
-        assert!(head(&short, format).expect("read").len() < 7, "cut off");
+        assert!(head(&short, format, &mut { u64::MAX }).expect("read").len() < 7, "cut off");
+    }
+
+    /// Archives that hold nothing but go on: empty blocks, empty members, long names in headers, and frames that are skipped.
+    fn empty_archives(bytes: usize) -> Vec<Vec<u8>> {
+        let mut blocks = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        blocks.extend([0, 0, 0, 0xff, 0xff].repeat(bytes / 5));
+        let named = [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3][..], &vec![b'n'; 60_000], &[0, 3, 0], &[0; 8]].concat();
+        let mut frames = zstd(b"");
+        for _ in 0..bytes / 50_000 {
+            frames.extend([0x50, 0x2a, 0x4d, 0x18, 0x50, 0xc3, 0, 0]);
+            frames.extend(vec![7; 50_000]);
+        }
+        vec![blocks, gzip(b"").repeat(bytes / 20), named.repeat(bytes / 60_000), frames, zstd(b"").repeat(bytes / 9)]
+    }
+
+    #[test]
+    fn head_of_an_archive_without_content_costs_a_bounded_number_of_bytes() {
+        for bytes in empty_archives(1 << 20) {
+            let format = Format::of(&bytes).expect("a format");
+            let file = Arc::new(Sparse::new(bytes.len() as u64, vec![(0, bytes)]));
+            let mut allowed = HEAD_INPUT_BYTES + 1000;
+            assert_eq!(head(&file, format, &mut allowed).expect("read"), b"");
+            assert_eq!((allowed, file.read_bytes()), (1000, HEAD_INPUT_BYTES));
+            assert_eq!(head(&file, format, &mut allowed).expect("read"), b"");
+            assert_eq!((allowed, file.read_bytes()), (0, HEAD_INPUT_BYTES + 1000));
+        }
+    }
+
+    #[test]
+    fn content_behind_much_of_nothing_is_reached_in_steps() {
+        let whole = content(70_000);
+        for mut bytes in empty_archives(1 << 20) {
+            let format = Format::of(&bytes).expect("a format");
+            let is_open = format == Format::Gzip && bytes[10..15] == [0, 0, 0, 0xff, 0xff];
+            bytes.extend(match format {
+                // The blocks belong to a member that is still open.
+                _ if is_open => vec![1, 5, 0, 0xfa, 0xff, b'a', b'b', b'c', b'd', b'e'],
+                Format::Gzip => gzip(&whole),
+                _ => zstd(&whole),
+            });
+            let expected = if is_open { &b"abcde"[..] } else { &whole };
+            let file = Arc::new(Sparse::new(bytes.len() as u64, vec![(0, bytes)]));
+            let archive = Archive::new(file.clone(), file.stat().expect("there"), format);
+            let (mut out, mut buffer, mut steps) = (Vec::<u8>::new(), vec![0; 7_000], 0);
+            while archive.stat().length == UNKNOWN || out.len() < expected.len() {
+                let before = file.read_bytes();
+                let length = archive.read_at(&mut buffer, out.len() as u64).expect("read");
+                assert!(file.read_bytes() - before <= STEP_INPUT_BYTES, "one step");
+                assert!(length > 0 || archive.is_paused() || archive.stat().length != UNKNOWN);
+                out.extend(&buffer[..length]);
+                steps += 1;
+            }
+            assert!(out == expected && steps > 8, "{steps} steps");
+        }
     }
 }

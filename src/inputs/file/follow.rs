@@ -4,6 +4,7 @@
 //! A range in the middle that a crash left unread is read before the end. A file whose bytes before the position have changed
 //! becomes a new source and is read from its beginning. Pure: the reader supplies the bytes.
 
+use super::backwards::Backwards;
 use super::identity::{Descriptor, Head, Identity, TAIL_BYTES, tail_marker};
 use super::nuls::Nuls;
 use crate::codec::framing::Place;
@@ -26,11 +27,25 @@ pub struct Span {
     pub marker: Option<u64>,
     /// Whether `from` is at the start of a line or inside one.
     pub place: Place,
+    /// What must be found out before it is read.
+    pub beginning: Beginning,
+}
+
+/// What is known about where a span begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Everything.
+    Known,
+    /// Only the position: many NULs are before it, and what is before them is not known yet.
+    Unplaced,
+    /// Nothing: the bytes before `from` are skipped on purpose, except an unfinished line at their end.
+    LastLine,
 }
 
 impl Span {
     /// The whole file.
-    pub const WHOLE: Span = Span { from: 0, to: None, marker: None, place: Place::LineStart };
+    pub const WHOLE: Span =
+        Span { from: 0, to: None, marker: None, place: Place::LineStart, beginning: Beginning::Known };
 
     /// Number of bytes before `from` that are read again to check that they are unchanged.
     pub fn lead(&self) -> usize {
@@ -92,6 +107,8 @@ pub struct Followed<F> {
     pub unfinished: u64,
     /// What is known about NULs in it.
     pub nuls: Nuls,
+    /// The search for the beginning of the next span.
+    pub before: Backwards,
     /// When it last grew.
     pub grown_at: Monotonic,
     /// Records about ended generations that are still to be sent.
@@ -151,10 +168,22 @@ impl<F> Followed<F> {
         }
     }
 
+    /// The next span begins here. Bytes before it that are skipped on purpose are recorded.
+    pub fn begins(&mut self, span: Span) {
+        self.before = Backwards::default();
+        let next = self.spans.front_mut().expect("a followed file has an open span");
+        let skips = next.beginning == Beginning::LastLine;
+        *next = span;
+        if let Some(marker) = span.marker.filter(|_| skips && span.from > 0) {
+            let range = SourceRange { from: 0, to: span.from, marker };
+            self.farewells.push_back(Farewell { source: self.source.clone(), range, gone: false });
+        }
+    }
+
     /// Marks the bytes up to `to` as accounted for; `marker` is the tail marker of `to`.
     pub fn advance(&mut self, to: u64, marker: u64, place: Place) {
         let span = self.spans.front_mut().expect("a followed file has an open span");
-        *span = Span { from: to, to: span.to, marker: Some(marker), place };
+        *span = Span { from: to, to: span.to, marker: Some(marker), place, ..Span::WHOLE };
         if span.to.is_some_and(|end| to >= end) {
             self.spans.pop_front();
         }
@@ -263,6 +292,7 @@ mod tests {
             seen_modified: Timestamp(0),
             unfinished: 0,
             nuls: Nuls::default(),
+            before: Backwards::default(),
             grown_at: Monotonic(0),
             farewells: VecDeque::new(),
             failure: None,

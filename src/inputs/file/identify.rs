@@ -1,18 +1,19 @@
 //! Opens newly found files and identifies them.
 //!
 //! Guarantees: everything reported about a file is read through its open descriptor, so a rename in between causes no
-//! confusion. A file that an earlier run read continues where that run ended. Runs where blocking is allowed, and changes
-//! nothing.
+//! confusion. A file that an earlier run read continues where that run ended. Reads a limited number of bytes of each file, and
+//! decompresses nothing. Runs where blocking is allowed, and changes nothing.
 
 use super::StartAt;
 use super::archive::{self, Format};
+use super::backwards::{Backwards, FIRST_BYTES};
 use super::content::Content;
-use super::follow::{Span, unread_spans};
-use super::identity::{HEAD_BYTES, Head, Inode, Memory, Remembered, Sighting, TAIL_BYTES, tail_marker};
-use super::nuls;
+use super::follow::{Beginning, Span, unread_spans};
+use super::identity::{HEAD_BYTES, Head, Inode, Memory, Remembered, Sighting, TAIL_BYTES, Version, tail_marker};
+use super::place::find_beginning;
 use super::post::FileId;
 use crate::codec::encoding::Encoding;
-use crate::codec::framing::{Place, Rules};
+use crate::codec::framing::Rules;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ pub struct Opened<F> {
 impl<F> Opened<F> {
     /// Skips the bytes up to `end`; `marker` is its tail marker.
     fn leave_out(&mut self, end: u64, marker: u64) {
-        self.spans = VecDeque::from([Span { from: end, to: None, marker: Some(marker), place: Place::LineStart }]);
+        self.spans = VecDeque::from([Span { from: end, marker: Some(marker), ..Span::WHOLE }]);
         self.left_out = Some((end, marker));
     }
 }
@@ -90,9 +91,9 @@ impl<F> Opened<F> {
 pub enum Identified<F> {
     /// A file to be followed.
     Opened(Box<Opened<F>>),
-    /// A compressed copy of a file that was read.
-    KnownCopy,
-    /// A compressed file that is not a copy of a known file.
+    /// A compressed file that can be read. Whether it is a copy of a file that was read is not known yet.
+    Archive(Format, Version),
+    /// A compressed file that cannot be read.
     ForeignCopy(Format),
     /// A compressed file that is too short to be recognised.
     UnfinishedCopy,
@@ -132,7 +133,10 @@ fn identify_one<D: Disk>(
     }
     let begin = read_exactly(&file, 0, HEAD_BYTES)?;
     if let Some(format) = Format::of(&begin) {
-        return identify_archive(file, format, knowledge);
+        return Ok(match format.is_read() {
+            true => Identified::Archive(format, Version::of(&stat)),
+            false => Identified::ForeignCopy(format),
+        });
     }
     if let Some(seen) = wrong_encoding(&begin, knowledge.rules.encoding) {
         return Ok(Identified::WrongEncoding(seen));
@@ -169,18 +173,6 @@ fn identify_one<D: Disk>(
 /// The UTF-16 encoding that a file seems to have, if that is not the configured encoding.
 pub fn wrong_encoding(head: &[u8], encoding: Encoding) -> Option<Encoding> {
     Encoding::seen_in(head).filter(|seen| *seen != encoding)
-}
-
-fn identify_archive<F: File>(file: F, format: Format, knowledge: &Knowledge) -> io::Result<Identified<Content<F>>> {
-    if !format.is_read() {
-        return Ok(Identified::ForeignCopy(format));
-    }
-    let head = archive::head(&Arc::new(file), format)?;
-    Ok(match knowledge.memory.knows_head(&head) {
-        true => Identified::KnownCopy,
-        false if head.len() < HEAD_BYTES => Identified::UnfinishedCopy,
-        false => Identified::ForeignCopy(format),
-    })
 }
 
 /// The source that continues in this file. The file is at the path of the source, while the source's own inode is nowhere in
@@ -232,13 +224,19 @@ pub fn find_inode<D: Disk>(disk: &D, path: &Path, inode: Inode) -> io::Result<Op
     Ok(None)
 }
 
-/// The ranges to read in a file that continues this source.
+/// The ranges to read in a file that continues this source. Where so many NULs precede a range that this look is too short
+/// to tell whether a line begins there, the reader finds out.
 pub fn spans_of<F: File>(file: &F, state: &SourceState, rules: Rules) -> io::Result<VecDeque<Span>> {
     let mut spans = unread_spans(state);
+    let mut nuls = Backwards::within(FIRST_BYTES);
     for span in &mut spans {
-        span.place = place_of(file, span.from, rules)?;
+        *span = begin_or_later(file, Span { beginning: Beginning::Unplaced, ..*span }, rules, &mut nuls)?;
     }
     Ok(spans)
+}
+
+fn begin_or_later<F: File>(file: &F, span: Span, rules: Rules, nuls: &mut Backwards) -> io::Result<Span> {
+    Ok(find_beginning(file, span, rules, nuls)?.unwrap_or(span))
 }
 
 fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result<Opened<F>> {
@@ -260,11 +258,10 @@ fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result
         opened.spans = spans_of(file, &known.state, knowledge.rules)?;
         opened.state = Some(known.state.clone());
     } else if stat.length > 0 && (knowledge.start_at == StartAt::End || knowledge.ignores(&stat)) {
-        let from = last_line_start(file, stat.length, knowledge.rules)?;
-        let place = place_of(file, from, knowledge.rules)?;
-        let marker = marker_at(file, from)?;
-        opened.spans = VecDeque::from([Span { from, to: None, marker: Some(marker), place }]);
-        opened.left_out = (from > 0).then_some((from, marker));
+        let last = Span { from: stat.length, beginning: Beginning::LastLine, ..Span::WHOLE };
+        let span = begin_or_later(file, last, knowledge.rules, &mut Backwards::within(FIRST_BYTES))?;
+        opened.left_out = span.marker.filter(|_| span.from > 0).map(|marker| (span.from, marker));
+        opened.spans = VecDeque::from([span]);
     }
     Ok(opened)
 }
@@ -295,65 +292,4 @@ pub fn read_whole<F: File>(file: &F, offset: u64, bytes: &mut [u8]) -> io::Resul
         }
     }
     Ok(filled)
-}
-
-/// Where in a line a crash left `position`. If the rest of a line was being skipped, at least as many bytes as a line may
-/// have come before the position without a newline, not counting NULs at the beginning of the line. Anything shorter was an
-/// unfinished last line that has been completed.
-fn place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place> {
-    let newline = rules.encoding.newline();
-    let width = newline.len() as u64;
-    let is_line_start =
-        |at: u64| Ok::<_, io::Error>(at < width || read_exactly(file, at - width, newline.len())? == newline);
-    if is_line_start(position)? || rules.skip_nuls && is_line_start(nuls::begin_before(file, position)?)? {
-        return Ok(Place::LineStart);
-    }
-    if rules.encoding.is_wide() {
-        return wide_place_of(file, position, rules);
-    }
-    // If the limit falls inside a character, the line is cut up to three bytes earlier.
-    let least = rules.line_bytes_max as u64 - 3;
-    if rules.too_long == super::LineTooLong::Split || position < least {
-        return Ok(Place::Inside);
-    }
-    let begin = position - least;
-    let before = read_exactly(file, begin, least as usize)?;
-    let too_long = before.len() as u64 == least
-        && !before.contains(&b'\n')
-        && (before[0] != 0 || !is_line_start(nuls::begin_before(file, begin)?)?);
-    Ok(if too_long { Place::Skipping } else { Place::Inside })
-}
-
-/// The same for UTF-16. A line that is too long only when converted to UTF-8 counts as an unfinished line that has been
-/// completed.
-fn wide_place_of<F: File>(file: &F, position: u64, rules: Rules) -> io::Result<Place> {
-    let least = rules.encoding.line_bytes_max(rules.line_bytes_max) as u64;
-    if rules.too_long == super::LineTooLong::Split || position < least {
-        return Ok(Place::Inside);
-    }
-    let before = read_exactly(file, position - least, least as usize)?;
-    let is_newline = before.chunks_exact(2).any(|unit| unit == rules.encoding.newline());
-    Ok(if is_newline { Place::Inside } else { Place::Skipping })
-}
-
-/// Where the last, unfinished line begins. If there is none, or if it is too long: the end of the data, because NULs after it
-/// may be preallocated space.
-fn last_line_start<F: File>(file: &F, length: u64, rules: Rules) -> io::Result<u64> {
-    let length = if rules.skip_nuls { nuls::begin_before(file, length)? } else { length / 2 * 2 };
-    let longest = rules.encoding.line_bytes_max(rules.line_bytes_max) as u64;
-    let window = length.min(longest / 2 * 2 + 2);
-    let bytes = read_exactly(file, length - window, window as usize)?;
-    if rules.encoding.is_wide() {
-        let newline = bytes.chunks_exact(2).rposition(|unit| unit == rules.encoding.newline());
-        return Ok(match newline {
-            Some(unit) => length - window + 2 * unit as u64 + 2,
-            None if window == length => 0,
-            None => length,
-        });
-    }
-    Ok(match memchr::memrchr(b'\n', &bytes) {
-        Some(newline) => length - window + newline as u64 + 1,
-        None if window == length => 0,
-        None => length,
-    })
 }

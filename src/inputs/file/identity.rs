@@ -114,6 +114,21 @@ impl Inode {
     }
 }
 
+/// A file as it was at some time: what writes to it changes the length or the modification time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    inode: Inode,
+    length: u64,
+    modified: Timestamp,
+}
+
+impl Version {
+    /// The version in the metadata.
+    pub fn of(stat: &Stat) -> Version {
+        Version { inode: Inode::of(stat), length: stat.length, modified: stat.modified }
+    }
+}
+
 /// The identity of a file, apart from its content at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Identity {
@@ -321,14 +336,11 @@ impl Memory {
 
     /// Whether a file that began with `bytes` was read.
     pub fn knows_head(&self, bytes: &[u8]) -> bool {
-        let mut lengths: Vec<u16> = self.heads.keys().map(|head| head.length).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        lengths.into_iter().any(|length| {
-            bytes
-                .get(..usize::from(length))
-                .is_some_and(|window| self.heads.contains(&Head { length, hash: xxh3_64(window) }))
-        })
+        let is_known = |length: usize| {
+            let window = &bytes[..length];
+            self.heads.contains(&Head { length: length as u16, hash: xxh3_64(window) })
+        };
+        (1..=bytes.len().min(HEAD_BYTES)).rev().any(is_known)
     }
 }
 
@@ -462,7 +474,7 @@ mod tests {
         for number in HEADS_MAX..HEADS_MAX + 9 {
             memory.add_head(Head::of(&number.to_be_bytes()));
         }
-        assert_eq!(memory.heads.keys().count(), HEADS_MAX);
+        assert_eq!(memory.heads.len(), HEADS_MAX);
         let known = |number: usize| memory.knows_head(&number.to_be_bytes());
         assert!(known(0), "seen again");
         assert!((1..10).all(|number| !known(number)));

@@ -14,6 +14,7 @@
 
 mod archive;
 mod away;
+mod backwards;
 mod content;
 mod copies;
 pub mod discover;
@@ -26,6 +27,7 @@ mod notes;
 mod nuls;
 mod own;
 mod owner;
+mod place;
 mod post;
 mod reader;
 mod recency;

@@ -15,9 +15,12 @@ use std::ops::Range;
 use std::time::Duration;
 use tailwater_shards::env::{File, Monotonic, Stat, Timestamp};
 
-/// Bytes that are read at once, and bytes that are searched before other files get their turn.
+/// Bytes that are read at once: few after a hole, because another one may follow, then more.
+const BLOCK_BYTES_MIN: usize = 4 * 1024;
 const BLOCK_BYTES: usize = 256 * 1024;
-const SEARCH_BYTES: usize = if cfg!(test) { 2 * BLOCK_BYTES } else { 64 * 1024 * 1024 };
+
+/// Bytes that are read before other files get their turn.
+const SEARCH_BYTES: usize = if cfg!(test) { 2 * BLOCK_BYTES } else { 4 * 1024 * 1024 };
 
 /// The pause after a search without a result, as a multiple of its duration, and the longest pause.
 const REST: u32 = 10;
@@ -135,12 +138,13 @@ impl Nuls {
 pub fn search<F: File>(file: &F, from: u64, to: Option<u64>) -> io::Result<Found> {
     let to = to.unwrap_or(u64::MAX);
     let mut block = vec![0; BLOCK_BYTES];
-    let (mut at, mut bytes) = (from, 0);
+    let (mut at, mut bytes, mut size) = (from, 0, BLOCK_BYTES_MIN);
     while bytes < SEARCH_BYTES {
         // The length is read before the search for data: a write in between is found by the next search.
         let length = file.stat()?.length;
         match file.next_data(at) {
-            Ok(Some(next)) => at = at.max(next),
+            Ok(Some(next)) if next > at => (at, size) = (next, BLOCK_BYTES_MIN),
+            Ok(Some(_)) => {}
             Ok(None) if length < to => return Ok(Found::End(length.max(at))),
             Ok(None) => at = to,
             // The file system does not support the request, so the file is read.
@@ -149,7 +153,8 @@ pub fn search<F: File>(file: &F, from: u64, to: Option<u64>) -> io::Result<Found
         if at >= to {
             return Ok(Found::Data(to));
         }
-        let room = usize::try_from(to - at).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        let room = usize::try_from(to - at).unwrap_or(usize::MAX).min(size).min(SEARCH_BYTES - bytes);
+        size = (2 * size).min(BLOCK_BYTES);
         match file.read_at(&mut block[..room], at) {
             Ok(0) => return Ok(Found::End(at)),
             Ok(more) => {
@@ -167,24 +172,6 @@ pub fn search<F: File>(file: &F, from: u64, to: Option<u64>) -> io::Result<Found
     Ok(Found::Nuls(at))
 }
 
-/// Where the NULs before `end` begin. Blocks.
-pub fn begin_before<F: File>(file: &F, end: u64) -> io::Result<u64> {
-    let mut at = end;
-    let mut block = Vec::new();
-    while at > 0 {
-        // Usually there are none.
-        let length = if at == end { at.min(64) } else { at.min(BLOCK_BYTES as u64) };
-        block.resize(length as usize, 0);
-        super::identify::read_whole(file, at - length, &mut block)?;
-        let nuls = crate::codec::nuls::trailing(&block) as u64;
-        at -= nuls;
-        if nuls < length {
-            break;
-        }
-    }
-    Ok(at)
-}
-
 /// The tail marker of the position that is `nuls` NULs after `bytes`.
 pub fn marker_behind(bytes: &[u8], nuls: u64) -> u64 {
     let nuls = nuls.min(TAIL_BYTES as u64) as usize;
@@ -196,6 +183,7 @@ pub fn marker_behind(bytes: &[u8], nuls: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::sparse::Sparse;
     use super::*;
     use tailwater_shards::env::{Disk, Open};
     use tailwater_shards::sim::SimDisk;
@@ -220,12 +208,23 @@ mod tests {
         assert_eq!(found(&content, 700_000, None), Found::Data(700_000));
     }
 
+    /// NULs that were written between holes: each costs a small read.
     #[test]
-    fn begin_of_nuls_is_found_when_reading_backwards() {
-        for (text, nuls) in [(0, 0), (0, 10), (0, 600_000), (100, 0), (100, 63), (100, 64), (300, 600_000)] {
-            let content = [vec![b'x'; text], vec![0; nuls]].concat();
-            assert_eq!(begin_before(&file(&content), content.len() as u64).expect("read"), text as u64, "{nuls}");
-        }
+    fn nuls_between_holes_cost_few_bytes() {
+        let pieces = (1..2000).map(|number| (number << 20, vec![0; 1])).chain([(2000 << 20, b"x\n".to_vec())]);
+        let file = Sparse::new((2000 << 20) + 2, pieces.collect());
+        let (mut at, mut before) = (0, 0);
+        let found = loop {
+            match search(&file, at, None).expect("read") {
+                Found::Nuls(to) => at = to,
+                found => break found,
+            }
+            let read = file.read_bytes() - before;
+            assert!(read <= SEARCH_BYTES as u64, "one search reads {read}");
+            before = file.read_bytes();
+        };
+        assert_eq!(found, Found::Data(2000 << 20));
+        assert!(file.read_bytes() <= 2000 * BLOCK_BYTES_MIN as u64);
     }
 
     #[test]

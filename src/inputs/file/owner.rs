@@ -7,6 +7,7 @@
 
 mod generations;
 mod replaced;
+mod turns;
 mod unread;
 
 use super::StartAt;
@@ -33,6 +34,7 @@ use tailwater_shards::env::{Disk, Env, File, Monotonic, ShardId, Stat};
 use tailwater_shards::plugin::{InputContext, Ticket};
 use tailwater_shards::signal::Signal;
 use tailwater_shards::wal::SourceState;
+use turns::Turns;
 use unread::{Leaving, Standing};
 
 /// How long after its last change a file counts as recently active.
@@ -101,6 +103,8 @@ struct Slot<F> {
     replacements: VecDeque<Box<Replacement<F>>>,
     /// Whether it waits for the next tick after a failure.
     failed: bool,
+    /// Whether its next turn is one of those for searches.
+    searches: bool,
 }
 
 /// A file that the reader holds.
@@ -113,6 +117,8 @@ pub struct Taken<F> {
     pub finish: bool,
     /// Whether no path leads to it.
     pub away: bool,
+    /// Whether it has the turn of the files that search.
+    pub searches: bool,
 }
 
 /// The result of the reader's turn with a file.
@@ -120,6 +126,8 @@ pub struct Taken<F> {
 pub enum Outcome {
     /// There is more to read.
     More,
+    /// A search must go on before there is more to read: see [`turns`].
+    Searching,
     /// Everything was read for now.
     Read,
     /// Everything was read, including the unfinished line, and nothing more is expected.
@@ -128,6 +136,13 @@ pub enum Outcome {
     NotIt,
     /// It failed; the next tick retries.
     Failed,
+}
+
+impl Outcome {
+    /// Whether it is not read to its end.
+    pub fn goes_on(self) -> bool {
+        matches!(self, Outcome::More | Outcome::Searching)
+    }
 }
 
 /// See the module.
@@ -150,7 +165,7 @@ pub struct Owner<E: Env> {
     counters: Arc<InputCounters>,
     input: Arc<str>,
     slots: RefCell<HashMap<FileId, Slot<FileOf<E>>>>,
-    queue: RefCell<VecDeque<FileId>>,
+    turns: Turns,
     away: RefCell<HashSet<FileId>>,
     leaving: RefCell<Vec<Leaving>>,
     /// The archive that is being decompressed. Others wait, so that their windows are not all in memory at once.
@@ -184,7 +199,7 @@ impl<E: Env> Owner<E> {
             counters: context.counters.clone(),
             input: context.name.clone(),
             slots: RefCell::default(),
-            queue: RefCell::default(),
+            turns: Turns::default(),
             away: RefCell::default(),
             open_files: Cell::new(0),
             open_files_max: Cell::new(OPEN_FILES_MAX),
@@ -227,6 +242,7 @@ impl<E: Env> Owner<E> {
             active_at: now,
             unread: 0,
             failed: false,
+            searches: false,
         };
         self.slots.borrow_mut().insert(id, slot);
         self.counters.files.set(self.slots.borrow().len() as u64);
@@ -239,19 +255,6 @@ impl<E: Env> Owner<E> {
         if let Some(slot) = self.slots.borrow_mut().get_mut(&id) {
             slot.active_at = self.env.now();
             self.enqueue(id, slot);
-        }
-    }
-
-    fn enqueue(&self, id: FileId, slot: &mut Slot<FileOf<E>>) {
-        slot.woken = true;
-        if slot.turn.waits_for > 0 {
-            return;
-        }
-        self.stir();
-        if slot.followed.is_some() && !slot.queued {
-            slot.queued = true;
-            self.queue.borrow_mut().push_back(id);
-            self.ready.notify();
         }
     }
 
@@ -310,7 +313,7 @@ impl<E: Env> Owner<E> {
     /// Takes the next file from the queue.
     pub fn take(&self) -> Option<(FileId, Taken<FileOf<E>>)> {
         loop {
-            let id = self.queue.borrow_mut().pop_front()?;
+            let (id, searches) = self.turns.next(|| self.env.now())?;
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { continue };
             slot.queued = false;
@@ -321,7 +324,8 @@ impl<E: Env> Owner<E> {
             }
             slot.glimpse = Glimpse::of(&followed);
             slot.source.clone_from(&followed.source);
-            return Some((id, Taken { id, followed, finish: slot.finish, away: slot.away_since.is_some() }));
+            let (finish, away) = (slot.finish, slot.away_since.is_some());
+            return Some((id, Taken { id, followed, finish, away, searches }));
         }
     }
 
@@ -345,7 +349,8 @@ impl<E: Env> Owner<E> {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { return self.env.discard(followed) };
             slot.glimpse = None;
-            let again = slot.woken || outcome == Outcome::More;
+            slot.searches = outcome == Outcome::Searching;
+            let again = slot.woken || outcome.goes_on();
             if !Arc::ptr_eq(&slot.source, &followed.source) {
                 slot.source.clone_from(&followed.source);
             }
@@ -417,7 +422,7 @@ impl<E: Env> Owner<E> {
     /// where the WAL ends.
     pub fn forget_all(&self) -> Vec<SourceState> {
         let slots = self.slots.take();
-        self.queue.borrow_mut().clear();
+        self.turns.clear();
         self.away.borrow_mut().clear();
         self.open_files.set(0);
         self.unread.set(0);

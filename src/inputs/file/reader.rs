@@ -1,8 +1,8 @@
 //! Reads files in turn and sends their lines.
 //!
 //! Guarantees: the bytes just before a position are read again together with the bytes after it, so a file with replaced
-//! content is detected before any of it is taken for a continuation. A file gets at most [`ROUND_CHUNKS`] chunks before the
-//! next file has its turn. A full lane stops the reader. In the steady state a read costs one system call, or two at the end
+//! content is detected before any of it is taken for a continuation. A file gets at most [`ROUND_CHUNKS`] chunks and one step
+//! of a search before the next file has its turn. A full lane stops the reader. In the steady state a read costs one system call, or two at the end
 //! of the file, and allocates nothing.
 
 mod archive;
@@ -14,7 +14,8 @@ mod search;
 use super::archive::Format;
 use super::content::{Content, FileOf};
 use super::copies::End;
-use super::follow::{Farewell, Followed, Span};
+use super::discover::is_absent;
+use super::follow::{Beginning, Farewell, Followed, Span};
 use super::identify::wrong_encoding;
 use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES};
 use super::nuls::marker_behind;
@@ -50,13 +51,13 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<
             let _ = reader.end(farewell).await;
         } else if let Some((id, mut taken)) = owner.take() {
             let mut outcome = reader.serve(&mut taken).await;
-            if outcome != Outcome::More
+            if !outcome.goes_on()
                 && outcome != Outcome::NotIt
                 && let Some(replacement) = owner.next_replacement(id)
             {
                 outcome = reader.replace(&mut taken, replacement).await;
             }
-            if outcome != Outcome::More && owner.unpacking.get() == Some(id) {
+            if !outcome.goes_on() && owner.unpacking.get() == Some(id) {
                 owner.unpacking.set(None);
             }
             owner.put_back(id, taken.followed, outcome);
@@ -128,15 +129,25 @@ impl<E: Env> Reader<'_, E> {
         {
             return outcome;
         }
+        if taken.followed.span().beginning != Beginning::Known {
+            return self.find_beginning(taken, &file).await;
+        }
         let followed = &mut *taken.followed;
         if let Err(error) = self.owner.options.own.refuse_inode(&followed.identity.inode) {
             self.tell_once(followed, &error, "it is no longer read", "change the output, or `exclude` the file");
             return Outcome::Failed;
         }
         let Some(batch) = self.batch(followed).await else { return Outcome::More };
+        let begun = self.context.env.now();
         match self.fill(followed, &file, batch).await {
             Ok(filled) => {
                 followed.failure = None;
+                if filled.length <= followed.span().lead() && file.archive().is_some_and(|archive| archive.is_paused())
+                {
+                    self.context.lanes.put_back(filled.batch);
+                    self.searched(taken, self.context.env.now().since(begun));
+                    return Outcome::Searching;
+                }
                 self.digest(taken, &file, filled).await
             }
             Err(error) => {
@@ -470,8 +481,8 @@ impl<E: Env> Reader<'_, E> {
             }
             // Another file is at its path: the home shard will report soon where this one is.
             Ok(None) if !taken.away => Err(Outcome::Failed),
-            Err(error) if !taken.away => {
-                if error.kind() != io::ErrorKind::NotFound {
+            Err(error) if !taken.away || !is_absent(&error) => {
+                if !is_absent(&error) {
                     self.tell_once(followed, &error, "it cannot be opened", "retrying every second");
                 }
                 Err(Outcome::Failed)

@@ -3,14 +3,15 @@
 //!
 //! Guarantees: a file is found by its inode, or else by its content: it begins like the missing file and has the same bytes
 //! before the position. An archive is found by the beginning of its content; the bytes before the position are compared when
-//! it is read. Opens a limited number of files, in the directory where the file was. Runs where blocking is allowed, and
+//! it is read. What cannot be opened counts as neither found nor gone. Opens a limited number of files, in the directory where the file was. Runs where blocking is allowed, and
 //! changes nothing.
 
 use super::archive::{self, Archive, Format};
 use super::content::Content;
+use super::discover::is_absent;
 use super::follow::Span;
 use super::identify::{Opened, marker_at, read_exactly, spans_of};
-use super::identity::{Descriptor, HEAD_BYTES, Head, Inode, PROOF_BYTES};
+use super::identity::{Descriptor, HEAD_BYTES, Head, Inode, PROOF_BYTES, Version};
 use crate::codec::framing::Rules;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
@@ -21,8 +22,9 @@ use std::sync::Arc;
 use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 
-/// Maximum number of files that are opened to read their beginning.
+/// Maximum number of files that are opened to read their beginning, and of compressed bytes that are read for it.
 const HEADS_MAX: usize = 4096;
+const HEADS_INPUT_BYTES: u64 = 128 * 1024 * 1024;
 
 /// A file that is searched.
 #[derive(Clone)]
@@ -62,8 +64,17 @@ pub enum Found<F> {
     Unreadable(PathBuf, Format),
     /// Nothing.
     Nothing,
-    /// Its directory cannot be read, or is on another file system: the right one may be mounted later.
+    /// It, or what may be it, is here and cannot be opened or read.
+    Closed(PathBuf, io::Error),
+    /// Its directory does not exist, or is on another file system: the right one may be mounted later.
     Unreachable,
+}
+
+/// The files in a directory.
+struct Listing {
+    files: Vec<Listed>,
+    /// Why some or all of them are not known.
+    failed: Option<io::Error>,
 }
 
 struct Listed {
@@ -73,51 +84,90 @@ struct Listed {
     begin: Option<Begin>,
 }
 
+#[derive(Clone)]
 struct Begin {
     format: Option<Format>,
     head: Vec<u8>,
 }
 
+/// What may still be read of the beginnings of files, and the beginnings of archives that were read: one may have many names.
+struct Heads {
+    files: usize,
+    input_bytes: u64,
+    archives: HashMap<Version, Begin>,
+}
+
 /// Searches for files and returns the results in the same order. Files with the inodes in `followed` do not count as copies.
 /// Blocks.
 pub fn seek<D: Disk>(disk: &D, all: &[Sought], followed: &HashSet<Inode>, rules: Rules) -> Vec<Found<D::File>> {
-    let mut directories: HashMap<PathBuf, Option<Vec<Listed>>> = HashMap::new();
-    let mut heads_left = HEADS_MAX;
+    let mut directories: HashMap<PathBuf, Listing> = HashMap::new();
+    let mut heads = Heads { files: HEADS_MAX, input_bytes: HEADS_INPUT_BYTES, archives: HashMap::new() };
     let mut one = |sought: &Sought| {
         let path = sought.path();
         let Some(parent) = path.parent() else { return Found::Nothing };
         let listed = directories.entry(parent.to_path_buf()).or_insert_with(|| list(disk, parent));
-        let device = sought.descriptor.identity.inode.device;
-        match listed {
-            Some(listed) if disk.stat(parent).is_ok_and(|stat| stat.device == device) || !listed.is_empty() => {
-                by_inode(disk, sought, listed, rules)
-                    .or_else(|| by_content(disk, sought, listed, followed, rules, &mut heads_left))
-                    .unwrap_or(Found::Nothing)
-            }
-            _ => Found::Unreachable,
+        if let Some(error) = &listed.failed
+            && let Some(found) = in_closed_directory(disk, sought, error, rules)
+        {
+            return found;
         }
+        let device = sought.descriptor.identity.inode.device;
+        let is_there = disk.stat(parent).is_ok_and(|stat| stat.device == device) || !listed.files.is_empty();
+        if !is_there || listed.failed.is_some() && listed.files.is_empty() {
+            return Found::Unreachable;
+        }
+        by_inode(disk, sought, &listed.files, rules)
+            .or_else(|| by_content(disk, sought, &mut listed.files, followed, rules, &mut heads))
+            .unwrap_or(Found::Nothing)
     };
     all.iter().map(&mut one).collect()
 }
 
-fn list<D: Disk>(disk: &D, directory: &Path) -> Option<Vec<Listed>> {
-    let entries = disk.list(directory).ok()?.into_iter().filter(|entry| !entry.directory);
-    let mut listed: Vec<Listed> = entries
-        .filter_map(|entry| {
-            let path = directory.join(entry.name);
-            let stat = disk.stat(&path).ok().filter(|stat| stat.kind == FileKind::Regular)?;
-            Some(Listed { path, stat, begin: None })
-        })
-        .collect();
+fn list<D: Disk>(disk: &D, directory: &Path) -> Listing {
+    let (mut files, mut failed) = (Vec::new(), None);
+    let entries = disk.list(directory).unwrap_or_else(|error| {
+        failed = Some(error);
+        Vec::new()
+    });
+    for entry in entries.into_iter().filter(|entry| !entry.directory) {
+        let path = directory.join(entry.name);
+        match disk.stat(&path) {
+            Ok(stat) if stat.kind == FileKind::Regular => files.push(Listed { path, stat, begin: None }),
+            Err(error) if !is_absent(&error) => failed = Some(error),
+            _ => {}
+        }
+    }
     // Most recent first: the archive that was compressed last is the most likely one.
-    listed.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
-    Some(listed)
+    files.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
+    Listing { files, failed }
+}
+
+/// The file at its path, although the names beside it are not known; none if its path leads to nothing.
+fn in_closed_directory<D: Disk>(disk: &D, sought: &Sought, error: &io::Error, rules: Rules) -> Option<Found<D::File>> {
+    let (path, inode) = (sought.path(), sought.descriptor.identity.inode);
+    let again = || error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+    match disk.stat(&path) {
+        Ok(stat) if Inode::of(&stat).may_be(inode) => match open_if_same(disk, sought, &path, Some(inode), rules) {
+            Err(error) if !is_absent(&error) => Some(Found::Closed(path, error)),
+            found => found.ok().flatten(),
+        },
+        Err(why) if !is_absent(&why) => Some(Found::Closed(path, again())),
+        _ => None,
+    }
 }
 
 fn by_inode<D: Disk>(disk: &D, sought: &Sought, listed: &[Listed], rules: Rules) -> Option<Found<D::File>> {
     let inode = sought.descriptor.identity.inode;
     let same = listed.iter().filter(|one| Inode::of(&one.stat).may_be(inode) && one.stat.device == inode.device);
-    same.filter_map(|one| open_if_same(disk, sought, &one.path, Some(inode), rules).ok().flatten()).next()
+    let mut closed = None;
+    for one in same {
+        match open_if_same(disk, sought, &one.path, Some(inode), rules) {
+            Ok(Some(found)) => return Some(found),
+            Err(error) if !is_absent(&error) => closed = Some(Found::Closed(one.path.clone(), error)),
+            _ => {}
+        }
+    }
+    closed
 }
 
 /// Opens a file if it has the content that was read, and, if `inode` is given, only if it has this inode.
@@ -160,7 +210,7 @@ fn by_content<D: Disk>(
     listed: &mut [Listed],
     followed: &HashSet<Inode>,
     rules: Rules,
-    heads_left: &mut usize,
+    heads: &mut Heads,
 ) -> Option<Found<D::File>> {
     let path = sought.path();
     let stem = stem(path.file_name()?).to_vec();
@@ -171,7 +221,7 @@ fn by_content<D: Disk>(
         if memchr::memmem::find(&name, &stem).is_none() {
             continue;
         }
-        let Some(begin) = one.begin(disk, heads_left) else { continue };
+        let Some(begin) = one.begin(disk, heads) else { continue };
         let begins_alike = known.length > 0 && known.is_head_of(&begin.head);
         match begin.format {
             Some(format) if format.is_read() && begins_alike => {
@@ -199,22 +249,27 @@ fn by_content<D: Disk>(
 }
 
 impl Listed {
-    fn begin<D: Disk>(&mut self, disk: &D, heads_left: &mut usize) -> Option<&Begin> {
+    fn begin<D: Disk>(&mut self, disk: &D, heads: &mut Heads) -> Option<&Begin> {
         if self.begin.is_none() {
-            *heads_left = heads_left.checked_sub(1)?;
-            self.begin = Some(begin(disk, &self.path).unwrap_or(Begin { format: None, head: Vec::new() }));
+            let known = heads.archives.get(&Version::of(&self.stat)).cloned();
+            heads.files = heads.files.checked_sub(1)?;
+            let read = || begin(disk, &self.path, heads).unwrap_or(Begin { format: None, head: Vec::new() });
+            self.begin = Some(known.unwrap_or_else(read));
         }
         self.begin.as_ref()
     }
 }
 
-fn begin<D: Disk>(disk: &D, path: &Path) -> io::Result<Begin> {
+fn begin<D: Disk>(disk: &D, path: &Path, heads: &mut Heads) -> io::Result<Begin> {
     let file = Arc::new(disk.open(path, Open::Read)?);
     let head = read_exactly(&*file, 0, HEAD_BYTES)?;
-    Ok(match Format::of(&head) {
-        Some(format) if format.is_read() => Begin { format: Some(format), head: archive::head(&file, format)? },
-        format => Begin { format, head },
-    })
+    let Some(format) = Format::of(&head).filter(|format| format.is_read()) else {
+        return Ok(Begin { format: Format::of(&head), head });
+    };
+    let head = archive::head(&file, format, &mut heads.input_bytes)?;
+    let begin = Begin { format: Some(format), head };
+    heads.archives.insert(Version::of(&file.stat()?), begin.clone());
+    Ok(begin)
 }
 
 fn open_archive<D: Disk>(disk: &D, path: &Path, format: Format) -> io::Result<Candidate<D::File>> {

@@ -5,7 +5,7 @@
 
 use super::super::StartAt;
 use super::super::copies::originals;
-use super::super::follow::{Farewell, Followed, Span, new_source};
+use super::super::follow::{Beginning, Farewell, Followed, Span, new_source};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
 use super::super::identity::{Descriptor, Identity, Inode};
 use super::super::post::{FileId, ToOwner};
@@ -104,7 +104,7 @@ impl<E: Env> Home<'_, E> {
                 }
                 return;
             }
-            Identified::KnownCopy => tracing::debug!("{}: a compressed copy of a file that was read", path.display()),
+            Identified::Archive(format, version) => self.is_packed(path, format, version),
             Identified::ForeignCopy(format) => self.skip_copy(&path, format.name()),
             Identified::WrongEncoding(seen) => {
                 let error = io::Error::other(format!("its encoding seems to be {}", seen.name()));
@@ -145,7 +145,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    fn skip_copy(&self, path: &Path, format: &str) {
+    pub(super) fn skip_copy(&self, path: &Path, format: &str) {
         tracing::info!(
             component_id = %self.context.name,
             "{}: skipped: compressed ({format}) and not a known copy of a file that was read; exclude it, or decompress it to have \
@@ -155,7 +155,7 @@ impl<E: Env> Home<'_, E> {
     }
 
     /// A short compressed file may still be in the process of being written.
-    fn skip_short_copy(&mut self, path: &Path) {
+    pub(super) fn skip_short_copy(&mut self, path: &Path) {
         let since = self.context.env.now().since(self.started);
         if self.told.contains_key(path) || !self.scanned && since < TICK {
             self.told.insert(path.to_path_buf(), io::ErrorKind::Other);
@@ -229,10 +229,11 @@ impl<E: Env> Home<'_, E> {
         let state = state.filter(|state| !self.files.values().any(|known| known.key == state.key()));
         let (state, adopted) = self.adopt(state);
         left_out.extend(adopted);
+        let is_last_line = spans.iter().any(|span| span.beginning == Beginning::LastLine);
         let fresh = || new_source(self.context.new_key(), self.context.name.clone(), &identity, path);
         let mut followed = Followed {
             spans: match &state {
-                None if left_out.is_empty() => VecDeque::from([Span::WHOLE]),
+                None if left_out.is_empty() && !is_last_line => VecDeque::from([Span::WHOLE]),
                 _ => spans,
             },
             source: state.as_ref().map_or_else(fresh, |state| state.source.clone()),
@@ -243,6 +244,7 @@ impl<E: Env> Home<'_, E> {
             seen_modified: stat.modified,
             unfinished: 0,
             nuls: Default::default(),
+            before: Default::default(),
             grown_at: self.context.env.now(),
             farewells: VecDeque::new(),
             failure: None,

@@ -3,7 +3,8 @@
 //!
 //! Guarantees: if a file was followed and bytes were seen but not read, these bytes are read if the file is still in its
 //! directory, under any name, or if a copy of it exists that can be decompressed. Otherwise they are counted as lost with a
-//! reason, and reported. A file that may appear later, for example on a file system that is not mounted yet, is waited for.
+//! reason, and reported. A file that may appear later, for example on a file system that is not mounted yet, is waited for. A
+//! file that is there and cannot be opened is kept, and found under any name when it can be opened.
 //! Each shard reads one archive at a time.
 
 use super::super::content::FileOf;
@@ -24,6 +25,10 @@ use tailwater_shards::counters::Lost;
 use tailwater_shards::env::{Disk, Env, Stat};
 use tailwater_shards::wal::SourceState;
 
+/// Number of ticks after which files that could not be opened are searched again. Those under the patterns are opened as soon
+/// as that is possible.
+const CLOSED_TICKS: u64 = 10;
+
 /// How long a source of an earlier run waits for its file before its position may be dropped.
 const MISSING_WAIT: Duration = Duration::from_secs(60);
 
@@ -34,6 +39,8 @@ pub(super) struct Missing {
     seen_length: u64,
     /// Its note, if there is one.
     note: Option<Note>,
+    /// Whether it was there at the last look, and could not be opened.
+    closed: bool,
 }
 
 impl Missing {
@@ -73,7 +80,7 @@ impl<E: Env> Home<'_, E> {
             let is_own = *state.source.input == *self.context.name || self.patterns.wants_file(&sought.path());
             if state.gone.is_none() && is_own {
                 let seen_length = state.end();
-                all.insert(state.key(), Missing { sought, seen_length, note: None });
+                all.insert(state.key(), Missing { sought, seen_length, note: None, closed: false });
             }
         }
         let known: HashSet<SourceKey> = self.context.resume.iter().map(SourceState::key).collect();
@@ -108,7 +115,7 @@ impl<E: Env> Home<'_, E> {
             repeatable: true,
         });
         let state = SourceState { source, intervals: Vec::new(), marker: 0, gone: None, told: 0 };
-        Missing { sought: Sought { state, descriptor }, seen_length: note.seen_length, note: Some(note) }
+        Missing { sought: Sought { state, descriptor }, seen_length: note.seen_length, note: Some(note), closed: false }
     }
 
     /// Keeps the notes of files that are not found yet for the next start.
@@ -191,8 +198,13 @@ impl<E: Env> Home<'_, E> {
         // Archives before files that were only renamed; within each kind the oldest first.
         all.sort_by_key(|(_, found)| (matches!(found, Found::File(..)), seek::modified(found)));
         let (mut waiting, mut read) = (Vec::new(), 0);
-        for (missing, found) in all {
+        for (mut missing, found) in all {
+            missing.closed = matches!(found, Found::Closed(..));
             match found {
+                Found::Closed(path, error) => {
+                    self.tell_once(&path, &error, "it cannot be opened", "its position is kept; retrying");
+                    waiting.push(missing);
+                }
                 Found::File(path, opened) => self.read_on(missing, path, *opened),
                 Found::Archives(mut candidates) => {
                     candidates.reverse();
@@ -330,8 +342,22 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
+    /// Searches again for files that could not be opened. Their names may have changed.
+    async fn look_at_closed(&mut self) {
+        if !self.ticks.is_multiple_of(CLOSED_TICKS) || !self.missing.iter().any(|missing| missing.closed) {
+            return;
+        }
+        let all = std::mem::take(&mut self.missing);
+        let (closed, waiting): (Vec<Missing>, Vec<Missing>) = all.into_iter().partition(|missing| missing.closed);
+        self.missing = waiting;
+        let left = self.look_for(closed, self.missing_said).await;
+        self.missing.extend(left);
+        self.carry();
+    }
+
     /// Drops the positions of files from earlier runs that did not appear. They are remembered for a while.
     pub(super) async fn give_up_missing(&mut self) {
+        self.look_at_closed().await;
         if self.missing_said || self.context.env.now().since(self.started) < MISSING_WAIT {
             return;
         }
@@ -340,6 +366,8 @@ impl<E: Env> Home<'_, E> {
         let left = self.look_for(all, true).await;
         let present: HashSet<Inode> =
             self.directories.values().flat_map(|directory| directory.names.values().copied()).collect();
+        let (closed, left): (Vec<Missing>, Vec<Missing>) = left.into_iter().partition(|missing| missing.closed);
+        self.missing = closed;
         for missing in left {
             let inode = missing.sought.descriptor.identity.inode;
             // A file that exists but could not be opened yet continues when it can be opened.

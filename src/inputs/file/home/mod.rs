@@ -9,6 +9,7 @@ mod directories;
 pub mod files;
 mod generations;
 mod missing;
+mod packed;
 mod replaced;
 
 use super::content::FileOf;
@@ -21,6 +22,7 @@ use super::recency::Recency;
 use super::watcher::Watcher;
 use futures_lite::future::or;
 use missing::{Archived, Missing};
+use packed::Packed;
 use replaced::Touched;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
@@ -123,6 +125,8 @@ struct Home<'a, E: Env> {
     missing: Vec<Missing>,
     /// Archives that are read in place of missing files.
     archives: HashMap<FileId, Archived<<E::Disk as Disk>::File>>,
+    /// Compressed files that were found.
+    packed: Packed,
     /// The latest generation of each log.
     latest: HashMap<PathBuf, FileId>,
     changed: BTreeSet<FileId>,
@@ -175,6 +179,7 @@ impl<'a, E: Env> Home<'a, E> {
             offered: HashMap::new(),
             missing: Vec::new(),
             archives: HashMap::new(),
+            packed: Packed::default(),
             latest: HashMap::new(),
             adopted: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -200,6 +205,7 @@ impl<'a, E: Env> Home<'a, E> {
         let mut tick_at = self.context.env.now();
         loop {
             self.read_mail();
+            self.take_verdict();
             self.post.flush();
             let now = self.context.env.now();
             if now >= tick_at {
@@ -220,7 +226,8 @@ impl<'a, E: Env> Home<'a, E> {
                 Some((from, message))
             };
             let nothing = async {
-                or(or(self.watcher.raised(), self.owner.stirred()), self.context.env.sleep(rest)).await;
+                let raised = or(self.watcher.raised(), self.packed.done.wait());
+                or(or(raised, self.owner.stirred()), self.context.env.sleep(rest)).await;
                 None
             };
             if let Some((from, message)) = or(mail, nothing).await {

@@ -1,7 +1,7 @@
 //! Files that wait until another file is read: the generations of a log, oldest first.
 //!
 //! Guarantees: a waiting file is not read until the file it waits for was read up to the length that it had when the wait
-//! began, has failed, or was released. So no file waits for one that keeps growing. Both are on the same shard.
+//! began, has failed, must be searched, or was released. So no file waits for one that keeps growing, or for holes. Both are on the same shard.
 
 use super::super::content::FileOf;
 use super::super::post::FileId;
@@ -45,7 +45,10 @@ impl<E: Env> Owner<E> {
     /// The files that waited for this one, if their wait is over.
     pub(super) fn over_for(slot: &mut Slot<FileOf<E>>, outcome: Outcome) -> Vec<FileId> {
         let reached = slot.followed.as_ref().is_some_and(|followed| followed.span().from >= slot.turn.goal);
-        if outcome == Outcome::More && !reached { Vec::new() } else { std::mem::take(&mut slot.turn.waiters) }
+        let file = slot.followed.as_ref().and_then(|followed| followed.file.as_ref());
+        let is_archive = || file.is_some_and(|file| file.archive().is_some());
+        let goes_on = outcome == Outcome::More || outcome == Outcome::Searching && is_archive();
+        if goes_on && !reached { Vec::new() } else { std::mem::take(&mut slot.turn.waiters) }
     }
 
     /// Ends one wait of each of these files.

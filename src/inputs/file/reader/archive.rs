@@ -1,6 +1,6 @@
 //! Reading archives: moving to the position, and reporting a damaged end.
 //!
-//! Guarantees: the position in an archive is reached in steps, so that other files get their turn. The bytes before it are
+//! Guarantees: the position in an archive is reached in steps, each in a turn for searches, so that other files get theirs. The bytes before it are
 //! compared as in any file, and an archive of another file is released unread. Does not choose archives: the home shard does.
 
 use super::super::content::FileOf;
@@ -15,11 +15,15 @@ impl<E: Env> Reader<'_, E> {
     /// Moves towards the position. Returns none when it is reached.
     pub(super) async fn unpack(&self, taken: &mut Taken<FileOf<E>>, file: &Arc<FileOf<E>>) -> Option<Outcome> {
         if self.owner.unpacking.get().is_some_and(|other| other != taken.id && self.owner.follows(other)) {
-            return Some(Outcome::More);
+            return Some(Outcome::Searching);
         }
         self.owner.unpacking.set(Some(taken.id));
         let span = taken.followed.span();
         file.archive()?.forget_before(span.offset());
+        if !file.archive()?.is_at(span.offset()) && !self.may_search(taken) {
+            return Some(Outcome::Searching);
+        }
+        let begun = self.context.env.now();
         let skipped = file.clone();
         let work = move || {
             skipped.archive().map_or(Ok((true, 0)), |archive| {
@@ -30,7 +34,11 @@ impl<E: Env> Reader<'_, E> {
                 Ok::<_, std::io::Error>((there, if read == 1 { before[0] } else { b'\n' }))
             })
         };
-        match self.context.env.blocking(work).await {
+        let moved = self.context.env.blocking(work).await;
+        if !matches!(moved, Ok((true, _))) {
+            self.searched(taken, self.context.env.now().since(begun));
+        }
+        match moved {
             Ok((true, before)) => {
                 let open = taken.followed.spans.front_mut()?;
                 if open.place == Place::LineStart && before != b'\n' && before != 0 {
@@ -38,7 +46,7 @@ impl<E: Env> Reader<'_, E> {
                 }
                 None
             }
-            Ok((false, _)) => Some(Outcome::More),
+            Ok((false, _)) => Some(Outcome::Searching),
             Err(error) => {
                 self.tell_once(&mut taken.followed, &error, "decompressing it failed", "retrying every second");
                 Some(Outcome::Failed)

@@ -334,3 +334,42 @@ fn archives_are_never_read_as_text() {
         world.expect(&["text".to_owned()]);
     });
 }
+
+/// What makes a file unreadable, or readable again.
+type Close = fn(&World, &str, bool);
+
+/// A file that cannot be opened at the start is neither gone nor lost: it is read on when it can be opened, also under a name
+/// that it got meanwhile.
+#[test]
+fn file_that_cannot_be_opened_at_a_start_is_read_on_when_it_can() {
+    let ways: [Close; 2] = [
+        |world, path, closed| world.simulation.disk().deny(Path::new(path), closed).expect("there"),
+        |world, path, closed| world.simulation.disk().fail_reads(Path::new(path), closed).expect("there"),
+    ];
+    for (way, waits, new) in [(0, 5, "/log/old"), (0, 90, "/log/old"), (0, 5, PATH), (1, 5, "/log/old"), (1, 90, PATH)]
+    {
+        check(&[PATH], |world| {
+            let lines = numbered(0, 150);
+            world.append(PATH, &text(&lines[..100]));
+            world.start();
+            world.wait_for(100);
+            world.wait(3);
+            world.end();
+            world.append(PATH, &text(&lines[100..]));
+            ways[way](world, PATH, true);
+            world.start();
+            world.wait(waits);
+            assert!(world.log.borrow().sources.values().all(|kept| !kept.gone), "it is not gone");
+            if new != PATH {
+                world.rename(PATH, new);
+            }
+            world.wait(15);
+            ways[way](world, new, false);
+            world.wait_for(150);
+            world.wait(5);
+            world.expect(&lines);
+            assert_eq!(world.lost(Lost::Deleted), 0);
+            assert_eq!(world.log.borrow().sources.len(), 1);
+        });
+    }
+}

@@ -11,6 +11,7 @@ mod reading;
 mod replaced;
 mod restart;
 mod rotation;
+pub mod sparse;
 mod truncation;
 
 use super::{LineTooLong, Settings, StartAt};

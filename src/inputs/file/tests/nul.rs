@@ -414,3 +414,91 @@ fn hole_in_a_gap_of_the_wal_is_skipped() {
         });
     }
 }
+
+/// Zeros that were written, not holes. They fill several searches, all of which would fit in one turn.
+const ZEROS: usize = 3 << 19;
+
+/// Number of such files. With one more, they are found together.
+const HOLLOW: usize = 7;
+
+fn zeros_and(line: &str) -> Vec<u8> {
+    [vec![0; ZEROS], line.as_bytes().to_vec()].concat()
+}
+
+/// Files that must be searched share one turn: a file that was found after all of them is read before most of them.
+#[test]
+fn any_number_of_files_full_of_nuls_delays_others_by_one_search() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, &["/log/*"]);
+        world.shards = 1;
+        for file in 0..HOLLOW {
+            world.outside.write(format!("/log/{file}.log"), &zeros_and("hollow\n")).expect("written");
+        }
+        world.append("/log/z.log", "other\n");
+        world.start();
+        world.wait_for(HOLLOW + 1);
+        let other = world.log.borrow().lines.iter().position(|line| line == "other");
+        // Until its turn, there is one search for each of the others, and each of them needs three.
+        assert!(other.is_some_and(|other| other <= 2), "seed {seed}: {other:?}");
+        world.wait(15);
+        assert_eq!(world.log.borrow().lines.len(), HOLLOW + 1);
+    }
+}
+
+/// Where a position behind NULs is in its line is found in steps after a restart, while others are read.
+#[test]
+fn restart_behind_nuls_delays_others_by_one_step_and_repeats_nothing() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, &["/log/*"]);
+        world.shards = 1;
+        world.append("/log/z.log", "one\n");
+        for file in 0..HOLLOW {
+            world.outside.write(format!("/log/{file}.log"), &zeros_and("half")).expect("written");
+        }
+        world.start();
+        world.wait_for(1);
+        // Renamed, so that half a line counts as complete and the position is behind it.
+        (0..HOLLOW).for_each(|file| world.rename(&format!("/log/{file}.log"), &format!("/log/{file}.old")));
+        world.wait_for(HOLLOW + 1);
+        world.wait(10);
+        world.kill();
+        (0..HOLLOW).for_each(|file| world.append(&format!("/log/{file}.old"), " and the rest\n"));
+        world.append("/log/z.log", "two\n");
+        world.start();
+        world.wait_for(2 * HOLLOW + 2);
+        world.wait(10);
+        let log = world.log.borrow();
+        assert_eq!(log.lines[HOLLOW + 1], "two", "seed {seed}");
+        let count = |wanted: &str| log.lines.iter().filter(|line| *line == wanted).count();
+        assert_eq!((log.lines.len(), count("half"), count(" and the rest")), (2 * HOLLOW + 2, HOLLOW, HOLLOW));
+    }
+}
+
+/// The place where reading starts is found in steps too, and what was skipped on purpose stays skipped.
+#[test]
+fn start_at_the_end_of_files_full_of_nuls_is_found_in_steps() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, &["/log/*"]);
+        world.settings.start_at = StartAt::End;
+        world.shards = 1;
+        for file in 0..10 {
+            world.append(&format!("/log/{file}.log"), "old\nhal");
+            world.append(&format!("/log/{file}.log"), &"\0".repeat(ZEROS));
+        }
+        world.append("/log/z.log", "old\n");
+        world.start();
+        world.wait(5);
+        world.append("/log/z.log", "new\n");
+        (0..10).for_each(|file| world.append(&format!("/log/{file}.log"), "f\nnext\n"));
+        world.wait_for(21);
+        world.wait(15);
+        world.kill();
+        world.start();
+        world.wait(5);
+        let log = world.log.borrow();
+        let count = |wanted: &str| log.lines.iter().filter(|line| line.replace('\0', "") == wanted).count();
+        let counts = (log.lines.len(), count("new"), count("hal"), count("next"));
+        assert_eq!(counts, (21, 1, 10, 10), "seed {seed}");
+        assert!(log.sources.values().all(|kept| kept.intervals.len() == 1 && kept.intervals[0].0 == 0));
+    }
+}
