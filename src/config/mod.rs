@@ -16,6 +16,7 @@ pub mod dlq;
 pub mod env;
 pub mod facts;
 pub mod files;
+mod links;
 pub mod literal;
 pub mod meetings;
 pub mod migrating;
@@ -118,6 +119,7 @@ fn load_with<E: Env>(
         meetings::check::<E>(&plan, &tree, disk, &mut problems);
         if let Some(disk) = disk {
             files::check(&plan, &tree, root, disk, &mut problems);
+            links::check(&plan, &tree, disk, &mut problems);
         }
         Some(plan)
     });

@@ -3,22 +3,27 @@
 //!
 //! Guarantees: a file is found by its inode, or else by its content: it begins like the missing file and has the same bytes
 //! before the position. An archive is found by the beginning of its content; the bytes before the position are compared when
-//! it is read. Opens a limited number of files, in the directory where the file was. Runs where blocking is allowed, and
-//! changes nothing.
+//! it is read. Opens a limited number of files, in the directory where the file was and, if its path is a link that is followed, in
+//! the directory of the target. Passes no other links. Runs where blocking is allowed, and changes nothing.
 
 use super::archive::{self, Archive, Format};
 use super::content::Content;
 use super::follow::Span;
 use super::identify::{Opened, marker_at, read_exactly, spans_of};
 use super::identity::{Descriptor, HEAD_BYTES, Head, Inode, PROOF_BYTES};
+use super::patterns::Patterns;
+use super::scout::{Place, Scout};
 use crate::codec::framing::Rules;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
-use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
+use tailwater_shards::env::located::Located;
+use tailwater_shards::env::{DirEntry, Disk, File, FileKind, Open, Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 
 /// Maximum number of files that are opened to read their beginning.
@@ -67,6 +72,13 @@ pub enum Found<F> {
 }
 
 struct Listed {
+    at: Where,
+    device: u64,
+    files: Vec<Seen>,
+}
+
+struct Seen {
+    name: OsString,
     path: PathBuf,
     stat: Stat,
     /// Its format and head, once they were read.
@@ -80,155 +92,200 @@ struct Begin {
 
 /// Searches for files and returns the results in the same order. Files with the inodes in `followed` do not count as copies.
 /// Blocks.
-pub fn seek<D: Disk>(disk: &D, all: &[Sought], followed: &HashSet<Inode>, rules: Rules) -> Vec<Found<D::File>> {
-    let mut directories: HashMap<PathBuf, Option<Vec<Listed>>> = HashMap::new();
-    let mut heads_left = HEADS_MAX;
+pub fn seek<D: Disk>(
+    disk: &D,
+    patterns: &Patterns,
+    all: &[Sought],
+    followed: &HashSet<Inode>,
+    rules: Rules,
+) -> Vec<Found<D::File>> {
+    let search = Search { scout: Scout::new(disk, patterns), followed, rules, heads_left: Cell::new(HEADS_MAX) };
+    let mut directories: HashMap<PathBuf, Option<Listed>> = HashMap::new();
     let mut one = |sought: &Sought| {
-        let path = sought.path();
-        let Some(parent) = path.parent() else { return Found::Nothing };
-        let listed = directories.entry(parent.to_path_buf()).or_insert_with(|| list(disk, parent));
-        let device = sought.descriptor.identity.inode.device;
-        match listed {
-            Some(listed) if disk.stat(parent).is_ok_and(|stat| stat.device == device) || !listed.is_empty() => {
-                by_inode(disk, sought, listed, rules)
-                    .or_else(|| by_content(disk, sought, listed, followed, rules, &mut heads_left))
-                    .unwrap_or(Found::Nothing)
+        let mut reachable = false;
+        for (at, name) in search.places(&sought.path()) {
+            let listed = directories.entry(at.directory.clone()).or_insert_with(|| search.list(at));
+            let device = sought.descriptor.identity.inode.device;
+            let Some(listed) = listed.as_mut().filter(|one| one.device == device || !one.files.is_empty()) else {
+                continue;
+            };
+            reachable = true;
+            let found = search.by_inode(sought, listed).or_else(|| search.by_content(sought, &name, listed));
+            if let Some(found) = found {
+                return found;
             }
-            _ => Found::Unreachable,
         }
+        if reachable { Found::Nothing } else { Found::Unreachable }
     };
     all.iter().map(&mut one).collect()
 }
 
-fn list<D: Disk>(disk: &D, directory: &Path) -> Option<Vec<Listed>> {
-    let entries = disk.list(directory).ok()?.into_iter().filter(|entry| !entry.directory);
-    let mut listed: Vec<Listed> = entries
-        .filter_map(|entry| {
-            let path = directory.join(entry.name);
-            let stat = disk.stat(&path).ok().filter(|stat| stat.kind == FileKind::Regular)?;
-            Some(Listed { path, stat, begin: None })
+/// Where a file may be.
+struct Where {
+    directory: PathBuf,
+    /// Whether its path has no links, because it was found at the end of one.
+    real: bool,
+}
+
+/// One search, for several files.
+struct Search<'a, D: Disk> {
+    scout: Scout<'a, D>,
+    followed: &'a HashSet<Inode>,
+    rules: Rules,
+    heads_left: Cell<usize>,
+}
+
+impl<D: Disk> Search<'_, D> {
+    /// The directory of the path, and if that is a link that is followed, the one of its target, because rotation renames files
+    /// there. With the name that the file had in each.
+    fn places(&self, path: &Path) -> Vec<(Where, OsString)> {
+        let place = |path: &Path, real| {
+            Some((Where { directory: path.parent()?.to_path_buf(), real }, path.file_name()?.to_owned()))
+        };
+        let behind = self.scout.find(path).ok().and_then(|spot| spot.target);
+        place(path, false).into_iter().chain(behind.and_then(|target| place(&target, true))).collect()
+    }
+
+    fn place(&self, at: &Where) -> io::Result<Rc<Place<D::Located>>> {
+        match at.real {
+            true => self.scout.real_directory(&at.directory),
+            false => self.scout.directory(self.scout.patterns.base_of_directory(&at.directory), &at.directory),
+        }
+    }
+
+    fn list(&self, at: Where) -> Option<Listed> {
+        let place = self.place(&at).ok()?;
+        let follow = self.scout.patterns.links.follow;
+        let wanted = |entry: &DirEntry| !entry.directory && (follow || !entry.link);
+        let seen = |entry: DirEntry| {
+            let stat = match entry.link {
+                true => self.scout.find_in(&place, &entry.name).ok()?.stat,
+                false => place.handle.stat_name(&entry.name).ok()?,
+            };
+            let path = at.directory.join(&entry.name);
+            (stat.kind == FileKind::Regular).then_some(Seen { path, name: entry.name, stat, begin: None })
+        };
+        let mut files: Vec<Seen> = place.handle.list().ok()?.into_iter().filter(wanted).filter_map(seen).collect();
+        // Most recent first: the archive that was compressed last is the most likely one.
+        files.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
+        Some(Listed { device: place.stat.device, at, files })
+    }
+
+    fn by_inode(&self, sought: &Sought, listed: &Listed) -> Option<Found<D::File>> {
+        let inode = sought.descriptor.identity.inode;
+        let is_same = |one: &&Seen| Inode::of(&one.stat).may_be(inode) && one.stat.device == inode.device;
+        let same = listed.files.iter().filter(is_same);
+        let open = |one: &Seen| self.open_if_same(sought, listed, one, Some(inode)).ok().flatten();
+        same.filter_map(open).next()
+    }
+
+    fn open(&self, listed: &Listed, one: &Seen) -> io::Result<D::File> {
+        self.scout.find_in(&*self.place(&listed.at)?, &one.name)?.handle.open(Open::Read)
+    }
+
+    /// Opens a file if it has the content that was read, and, if `inode` is given, only if it has this inode.
+    fn open_if_same(
+        &self,
+        sought: &Sought,
+        listed: &Listed,
+        one: &Seen,
+        inode: Option<Inode>,
+    ) -> io::Result<Option<Found<D::File>>> {
+        let file = self.open(listed, one)?;
+        let stat = file.stat()?;
+        let (state, end) = (&sought.state, sought.state.end());
+        let head = read_exactly(&file, 0, HEAD_BYTES)?;
+        let is_same = inode.is_none_or(|inode| Inode::of(&stat).may_be(inode))
+            && end <= stat.length
+            && sought.descriptor.identity.head.is_head_of(&head)
+            && (end == 0 || marker_at(&file, end)? == state.marker);
+        if !is_same || Format::of(&head).is_some() {
+            return Ok(None);
+        }
+        let opened = Opened {
+            stat,
+            seen_length: stat.length,
+            head: Head::of(&head),
+            state: Some(state.clone()),
+            spans: spans_of(&file, state, self.rules)?,
+            left_out: None,
+            copy: false,
+            file: Some(Arc::new(Content::Plain(file))),
+        };
+        Ok(Some(Found::File(one.path.clone(), Box::new(opened))))
+    }
+
+    /// Searches for a copy, plain or compressed, among files with a name similar to `name`.
+    fn by_content(&self, sought: &Sought, name: &OsStr, listed: &mut Listed) -> Option<Found<D::File>> {
+        let stem = stem(name);
+        let (known, end) = (sought.descriptor.identity.head, sought.state.end());
+        let (mut archives, mut unreadable) = (Vec::new(), None);
+        for at in 0..listed.files.len() {
+            let file_name = listed.files[at].name.as_bytes();
+            if memchr::memmem::find(file_name, stem).is_none() {
+                continue;
+            }
+            let starts_alike = file_name.starts_with(name.as_bytes());
+            self.look_into(listed, at);
+            let one = &listed.files[at];
+            let Some(begin) = &one.begin else { continue };
+            let begins_alike = known.length > 0 && known.is_head_of(&begin.head);
+            match begin.format {
+                Some(format) if format.is_read() && begins_alike => {
+                    if format == Format::Gzip && self.is_read_to_end(listed, one, end) {
+                        return Some(Found::Read);
+                    }
+                    archives.extend(self.open_archive(listed, one, format).ok());
+                }
+                Some(format) if !format.is_read() && unreadable.is_none() && starts_alike => {
+                    unreadable = Some(Found::Unreadable(one.path.clone(), format));
+                }
+                // Many files share a short beginning.
+                None if begins_alike && end.max(u64::from(known.length)) >= PROOF_BYTES => {
+                    let is_followed = self.followed.contains(&Inode::of(&one.stat));
+                    if !is_followed && let Ok(Some(found)) = self.open_if_same(sought, listed, one, None) {
+                        return Some(found);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if archives.is_empty() { unreadable } else { Some(Found::Archives(archives)) }
+    }
+
+    /// Reads how a file begins, unless that is known or too many were read.
+    fn look_into(&self, listed: &mut Listed, at: usize) {
+        if listed.files[at].begin.is_some() {
+            return;
+        }
+        let Some(left) = self.heads_left.get().checked_sub(1) else { return };
+        self.heads_left.set(left);
+        let begin = self.begin(listed, &listed.files[at]).unwrap_or(Begin { format: None, head: Vec::new() });
+        listed.files[at].begin = Some(begin);
+    }
+
+    fn begin(&self, listed: &Listed, one: &Seen) -> io::Result<Begin> {
+        let file = Arc::new(self.open(listed, one)?);
+        let head = read_exactly(&*file, 0, HEAD_BYTES)?;
+        Ok(match Format::of(&head) {
+            Some(format) if format.is_read() => Begin { format: Some(format), head: archive::head(&file, format)? },
+            format => Begin { format, head },
         })
-        .collect();
-    // Most recent first: the archive that was compressed last is the most likely one.
-    listed.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
-    Some(listed)
-}
-
-fn by_inode<D: Disk>(disk: &D, sought: &Sought, listed: &[Listed], rules: Rules) -> Option<Found<D::File>> {
-    let inode = sought.descriptor.identity.inode;
-    let same = listed.iter().filter(|one| Inode::of(&one.stat).may_be(inode) && one.stat.device == inode.device);
-    same.filter_map(|one| open_if_same(disk, sought, &one.path, Some(inode), rules).ok().flatten()).next()
-}
-
-/// Opens a file if it has the content that was read, and, if `inode` is given, only if it has this inode.
-fn open_if_same<D: Disk>(
-    disk: &D,
-    sought: &Sought,
-    path: &Path,
-    inode: Option<Inode>,
-    rules: Rules,
-) -> io::Result<Option<Found<D::File>>> {
-    let file = disk.open(path, Open::Read)?;
-    let stat = file.stat()?;
-    let (state, end) = (&sought.state, sought.state.end());
-    let head = read_exactly(&file, 0, HEAD_BYTES)?;
-    let is_same = stat.kind == FileKind::Regular
-        && inode.is_none_or(|inode| Inode::of(&stat).may_be(inode))
-        && end <= stat.length
-        && sought.descriptor.identity.head.is_head_of(&head)
-        && (end == 0 || marker_at(&file, end)? == state.marker);
-    if !is_same || Format::of(&head).is_some() {
-        return Ok(None);
     }
-    let opened = Opened {
-        stat,
-        seen_length: stat.length,
-        head: Head::of(&head),
-        state: Some(state.clone()),
-        spans: spans_of(&file, state, rules)?,
-        left_out: None,
-        copy: false,
-        file: Some(Arc::new(Content::Plain(file))),
-    };
-    Ok(Some(Found::File(path.to_path_buf(), Box::new(opened))))
-}
 
-/// Searches for a copy, plain or compressed, among files with a similar name.
-fn by_content<D: Disk>(
-    disk: &D,
-    sought: &Sought,
-    listed: &mut [Listed],
-    followed: &HashSet<Inode>,
-    rules: Rules,
-    heads_left: &mut usize,
-) -> Option<Found<D::File>> {
-    let path = sought.path();
-    let stem = stem(path.file_name()?).to_vec();
-    let (known, end) = (sought.descriptor.identity.head, sought.state.end());
-    let (mut archives, mut unreadable) = (Vec::new(), None);
-    for one in listed {
-        let name = one.path.file_name().unwrap_or_default().as_bytes().to_vec();
-        if memchr::memmem::find(&name, &stem).is_none() {
-            continue;
-        }
-        let Some(begin) = one.begin(disk, heads_left) else { continue };
-        let begins_alike = known.length > 0 && known.is_head_of(&begin.head);
-        match begin.format {
-            Some(format) if format.is_read() && begins_alike => {
-                if format == Format::Gzip && is_read_to_end(disk, &one.path, end) {
-                    return Some(Found::Read);
-                }
-                archives.extend(open_archive(disk, &one.path, format).ok());
-            }
-            Some(format)
-                if !format.is_read() && unreadable.is_none() && name.starts_with(path.file_name()?.as_bytes()) =>
-            {
-                unreadable = Some(Found::Unreadable(one.path.clone(), format));
-            }
-            // Many files share a short beginning.
-            None if begins_alike && end.max(u64::from(known.length)) >= PROOF_BYTES => {
-                let is_followed = followed.contains(&Inode::of(&one.stat));
-                if !is_followed && let Ok(Some(found)) = open_if_same(disk, sought, &one.path, None, rules) {
-                    return Some(found);
-                }
-            }
-            _ => {}
-        }
+    fn open_archive(&self, listed: &Listed, one: &Seen, format: Format) -> io::Result<Candidate<D::File>> {
+        let file = self.open(listed, one)?;
+        let stat = file.stat()?;
+        let content = Content::Archive(Box::new(Archive::new(Arc::new(file), stat, format)));
+        Ok(Candidate { path: one.path.clone(), file: Arc::new(content), stat })
     }
-    if archives.is_empty() { unreadable } else { Some(Found::Archives(archives)) }
-}
 
-impl Listed {
-    fn begin<D: Disk>(&mut self, disk: &D, heads_left: &mut usize) -> Option<&Begin> {
-        if self.begin.is_none() {
-            *heads_left = heads_left.checked_sub(1)?;
-            self.begin = Some(begin(disk, &self.path).unwrap_or(Begin { format: None, head: Vec::new() }));
-        }
-        self.begin.as_ref()
+    /// Whether the trailer of a gzip file says that its content ends at `end`. With several members it describes only the last
+    /// one; then the file is read.
+    fn is_read_to_end(&self, listed: &Listed, one: &Seen, end: u64) -> bool {
+        let length = self.open(listed, one).and_then(|file| archive::gzip_length(&file));
+        end > 0 && length.is_ok_and(|length| length == Some(end as u32))
     }
-}
-
-fn begin<D: Disk>(disk: &D, path: &Path) -> io::Result<Begin> {
-    let file = Arc::new(disk.open(path, Open::Read)?);
-    let head = read_exactly(&*file, 0, HEAD_BYTES)?;
-    Ok(match Format::of(&head) {
-        Some(format) if format.is_read() => Begin { format: Some(format), head: archive::head(&file, format)? },
-        format => Begin { format, head },
-    })
-}
-
-fn open_archive<D: Disk>(disk: &D, path: &Path, format: Format) -> io::Result<Candidate<D::File>> {
-    let file = disk.open(path, Open::Read)?;
-    let stat = file.stat()?;
-    let content = Content::Archive(Box::new(Archive::new(Arc::new(file), stat, format)));
-    Ok(Candidate { path: path.to_path_buf(), file: Arc::new(content), stat })
-}
-
-/// Whether the trailer of a gzip file says that its content ends at `end`. With several members it describes only the last
-/// one; then the file is read.
-fn is_read_to_end<D: Disk>(disk: &D, path: &Path, end: u64) -> bool {
-    let length = disk.open(path, Open::Read).and_then(|file| archive::gzip_length(&file));
-    end > 0 && length.is_ok_and(|length| length == Some(end as u32))
 }
 
 /// The part of a name that rotation does not change: up to the first separator.
