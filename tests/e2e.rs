@@ -45,6 +45,8 @@ mod kill;
 mod leaving;
 #[path = "e2e/lines.rs"]
 mod lines;
+#[path = "e2e/links.rs"]
+mod links;
 #[path = "e2e/many_files.rs"]
 mod many_files;
 #[path = "e2e/metrics.rs"]

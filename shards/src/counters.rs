@@ -207,6 +207,8 @@ pub struct InputCounters {
     pub files: Counter,
     /// Bytes in followed files that have not been read yet.
     pub unread_bytes: Counter,
+    /// Names that are not read because of where links lead.
+    pub links_skipped: Counter,
 }
 
 impl InputCounters {

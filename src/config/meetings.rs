@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::types::{FieldName, FieldNames};
 use crate::codec::marked;
 use crate::inputs::InputConfig;
-use crate::inputs::file::discover::Patterns;
+use crate::inputs::file::patterns::Patterns;
 use crate::outputs::OutputConfig;
 use crate::outputs::file::paths::resolved;
 use crate::outputs::file::template::PathTemplate;

@@ -17,6 +17,7 @@ pub mod dlq;
 pub mod env;
 pub mod facts;
 pub mod files;
+mod links;
 pub mod literal;
 pub mod meetings;
 pub mod migrating;
@@ -120,6 +121,7 @@ fn load_with<E: Env>(
         conflicts::check::<E>(&plan, &tree, &mut problems);
         if let Some(disk) = disk {
             files::check(&plan, &tree, root, disk, &mut problems);
+            links::check(&plan, &tree, disk, &mut problems);
         }
         Some(plan)
     });

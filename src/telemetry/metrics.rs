@@ -319,6 +319,7 @@ impl Exporter {
             families.count(&table::UNPARSED, &labels, lanes.unparsed);
             families.count(&table::FILE_UNREAD, &labels, counters.unread_bytes.get());
             families.count(&table::FILES, &labels, counters.files.get());
+            families.count(&table::LINKS_SKIPPED, &labels, counters.links_skipped.get());
             for reason in Lost::ALL {
                 let bytes = counters.lost_bytes[reason as usize].get();
                 families.by_reason(&table::LOST, labels, reason.name(), bytes);

@@ -116,7 +116,7 @@ fn switch_links(name: &str, include: &str) {
     let mut writer = LineWriter::create(target(&case, 0));
     let link = case.path("logs/current");
     symlink("app.0.log", &link);
-    let mut running = Running::start(case, include, ", rotate_wait: 500ms");
+    let mut running = Running::start(case, include, ", follow_links: true, rotate_wait: 500ms");
     let mut generations = Vec::new();
     for turn in 1..=TURNS {
         writer.burst_to(writer.next() + 300);

@@ -10,14 +10,17 @@ use super::backwards::{Backwards, FIRST_BYTES};
 use super::content::Content;
 use super::follow::{Beginning, Span, unread_spans};
 use super::identity::{HEAD_BYTES, Head, Inode, Memory, Remembered, Sighting, TAIL_BYTES, Version, tail_marker};
+use super::patterns::Patterns;
 use super::place::find_beginning;
 use super::post::FileId;
+use super::scout::Scout;
 use crate::codec::encoding::Encoding;
 use crate::codec::framing::Rules;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tailwater_shards::env::located::Located;
 use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 
@@ -110,27 +113,27 @@ pub enum Identified<F> {
 /// Identifies candidates. Blocks.
 pub fn identify<D: Disk>(
     disk: &D,
+    patterns: &Patterns,
     candidates: &[Candidate],
     knowledge: &Knowledge,
 ) -> Vec<Identified<Content<D::File>>> {
-    let one = |candidate| identify_one(disk, candidate, knowledge).unwrap_or_else(Identified::Failed);
+    let scout = Scout::new(disk, patterns);
+    let one = |candidate| identify_one(&scout, candidate, knowledge).unwrap_or_else(Identified::Failed);
     candidates.iter().map(one).collect()
 }
 
 fn identify_one<D: Disk>(
-    disk: &D,
+    scout: &Scout<'_, D>,
     candidate: &Candidate,
     knowledge: &Knowledge,
 ) -> io::Result<Identified<Content<D::File>>> {
+    let spot = scout.find(&candidate.path)?;
     // Opening a device can have side effects.
-    if disk.stat(&candidate.path)?.kind != FileKind::Regular {
+    if spot.stat.kind != FileKind::Regular {
         return Ok(Identified::Other);
     }
-    let file = disk.open(&candidate.path, Open::Read)?;
+    let file = spot.handle.open(Open::Read)?;
     let stat = file.stat()?;
-    if stat.kind != FileKind::Regular {
-        return Ok(Identified::Other);
-    }
     let begin = read_exactly(&file, 0, HEAD_BYTES)?;
     if let Some(format) = Format::of(&begin) {
         return Ok(match format.is_read() {
@@ -146,7 +149,7 @@ fn identify_one<D: Disk>(
     }
     let mut opened = recognise(&file, stat, knowledge)?;
     if opened.state.is_none() && knowledge.restart {
-        opened.state = replaced(disk, &file, candidate, &opened, knowledge)?;
+        opened.state = replaced(scout, &file, candidate, &opened, knowledge)?;
         if let Some(state) = &opened.state {
             opened.spans = spans_of(&file, state, knowledge.rules)?;
             opened.left_out = None;
@@ -178,7 +181,7 @@ pub fn wrong_encoding(head: &[u8], encoding: Encoding) -> Option<Encoding> {
 /// The source that continues in this file. The file is at the path of the source, while the source's own inode is nowhere in
 /// the directory: the file was replaced by another one with the same beginning.
 fn replaced<D: Disk>(
-    disk: &D,
+    scout: &Scout<'_, D>,
     file: &D::File,
     candidate: &Candidate,
     opened: &Opened<D::File>,
@@ -193,12 +196,12 @@ fn replaced<D: Disk>(
     if is_written_again(known, &opened.stat) {
         return Ok(None);
     }
-    let found = match find_inode(disk, &candidate.path, known.descriptor.identity.inode) {
+    let found = match find_inode(scout, &candidate.path, known.descriptor.identity.inode) {
         // Where the old file is cannot be found out, so this may be a different one.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         found => found?,
     };
-    Ok(found.is_none().then(|| known.state.clone()))
+    Ok((!found).then(|| known.state.clone()))
 }
 
 /// Whether a file with exactly the content that was read was written by a program that does the same again: it was created
@@ -210,18 +213,22 @@ fn is_written_again(known: &Remembered, stat: &Stat) -> bool {
     is_new && stat.length == known.state.end()
 }
 
-/// The path in the directory of `path` that leads to this inode.
-pub fn find_inode<D: Disk>(disk: &D, path: &Path, inode: Inode) -> io::Result<Option<PathBuf>> {
-    let Some(directory) = path.parent() else { return Ok(None) };
-    for entry in disk.list(directory)?.into_iter().filter(|entry| !entry.directory) {
-        let path = directory.join(entry.name);
+/// Whether a name in the directory of `path` leads to this inode.
+fn find_inode<D: Disk>(scout: &Scout<'_, D>, path: &Path, inode: Inode) -> io::Result<bool> {
+    let Some(directory) = path.parent() else { return Ok(false) };
+    let place = scout.directory(scout.patterns.base_of(path), directory)?;
+    for entry in place.handle.list()?.into_iter().filter(|entry| !entry.directory) {
+        let stat = match entry.link {
+            true => scout.find_in(&place, &entry.name).map(|spot| spot.stat),
+            false => place.handle.stat_name(&entry.name),
+        };
         // Removed since the directory was listed.
-        let Ok(stat) = disk.stat(&path) else { continue };
+        let Ok(stat) = stat else { continue };
         if Inode::of(&stat).may_be(inode) && stat.device == inode.device {
-            return Ok(Some(path));
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 /// The ranges to read in a file that continues this source. Where so many NULs precede a range that this look is too short

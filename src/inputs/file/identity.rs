@@ -123,6 +123,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// The file whose version it is.
+    pub fn inode(&self) -> Inode {
+        self.inode
+    }
+
     /// The version in the metadata.
     pub fn of(stat: &Stat) -> Version {
         Version { inode: Inode::of(stat), length: stat.length, modified: stat.modified }

@@ -10,14 +10,14 @@
 //! Guarantees: every line that was in a followed file while it was open is read once, in the order of the file. A file with
 //! unread bytes is never closed. Bytes that a truncation destroyed are counted. Positions are kept in the WAL, and a restart
 //! continues where it ends. Notes beside it name the files that still had unread bytes (see [`notes`]). Does not map files
-//! into memory. Reads gzip and zstd archives only in place of a followed file that is gone.
+//! into memory. Symbolic and hard links are read only as far as the settings allow (see [`scout`]). Reads gzip and zstd archives only in place of a followed file that is gone.
 
 mod archive;
 mod away;
 mod backwards;
 mod content;
 mod copies;
-pub mod discover;
+mod discover;
 mod follow;
 mod glimpse;
 mod home;
@@ -27,10 +27,12 @@ mod notes;
 mod nuls;
 mod own;
 mod owner;
+pub mod patterns;
 mod place;
 mod post;
 mod reader;
 mod recency;
+mod scout;
 mod seek;
 #[cfg(test)]
 mod tests;
@@ -43,10 +45,11 @@ use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::timezone::Timezone;
 use crate::config::types::{ByteSize, FieldNames, OnConflict, Period, Ring};
 use crate::parsers::{Events, Parse};
-use discover::Patterns;
 use own::Own;
+use patterns::{HardLinks, LinkRules, Patterns};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +93,17 @@ pub struct Settings {
     /// Files and directories to exclude, as globs. A pattern without `/`, such as `*.gz`, excludes this name in every directory.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Follow symbolic links that are below the fixed part of a pattern, which ends before its first wildcard, or before the
+    /// name of the file. Links in the fixed part itself are always followed.
+    #[serde(default)]
+    pub follow_links: bool,
+    /// Directories to which such links may lead, in addition to the fixed parts of the patterns. `exclude` applies to what they
+    /// lead to as well.
+    #[serde(default)]
+    pub link_targets: Vec<String>,
+    /// Which files with several names (hard links) are read.
+    #[serde(default)]
+    pub hard_links: HardLinks,
     /// Where reading starts in files that exist at the very first run.
     #[serde(default)]
     pub start_at: StartAt,
@@ -160,11 +174,12 @@ impl Component for Settings {
         }
         for (key, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
             for (number, glob) in globs.iter().enumerate() {
-                let wrong = discover::check_glob(glob).err();
+                let wrong = patterns::check_glob(glob).err();
                 let help = "use a pattern like /var/log/app/*.log";
                 mistakes.extend(wrong.map(|what| Mistake::new(format!("{key}.{number}"), what, help)));
             }
         }
+        mistakes.extend(self.check_targets());
         let bytes = self.max_line_bytes.0;
         if !(LINE_BYTES_MIN..=LINE_BYTES_MAX as u64).contains(&bytes) {
             let what = format!(
@@ -175,6 +190,36 @@ impl Component for Settings {
             mistakes.push(Mistake::new("max_line_bytes", what, "`line_too_long` says what happens to longer lines"));
         }
         mistakes
+    }
+}
+
+impl Settings {
+    fn check_targets(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if !self.link_targets.is_empty() && !self.follow_links {
+            let help = "set `follow_links: true`, or remove `link_targets`";
+            let mistake = Mistake::new("link_targets", "links are not followed, so they lead nowhere", help);
+            mistakes.push(mistake.needing(&["follow_links"]));
+        }
+        for (number, target) in self.link_targets.iter().enumerate() {
+            let what = match target {
+                target if !patterns::is_literal(target) => format!("{target:?} has a wildcard"),
+                target if !target.starts_with('/') => format!("{target:?} is not an absolute path"),
+                _ => continue,
+            };
+            let help = "name directories, such as /var/log/pods: links may lead to everything below them";
+            mistakes.push(Mistake::new(format!("link_targets.{number}"), what, help));
+        }
+        mistakes
+    }
+
+    /// What the settings say about links.
+    pub fn link_rules(&self) -> LinkRules {
+        LinkRules {
+            follow: self.follow_links,
+            targets: self.link_targets.iter().map(PathBuf::from).collect(),
+            hard: self.hard_links,
+        }
     }
 }
 
@@ -226,8 +271,8 @@ impl<E: Env> InputSettings<E> for Settings {
     }
 
     fn descriptors_max(&self) -> u64 {
-        // In addition to the followed files: the watch, and the files that are being identified.
-        (owner::OPEN_FILES_MAX + home::files::HANDED_FILES_MAX + home::files::IDENTIFY_FILES + 2) as u64
+        // In addition to the followed files: the watch, the files that are being identified, and what leads to one of them.
+        (owner::OPEN_FILES_MAX + home::files::HANDED_FILES_MAX + home::files::IDENTIFY_FILES + 6) as u64
     }
 }
 
@@ -242,21 +287,22 @@ impl<E: Env> InputSpec<E> for Spec {
     fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
         let (settings, own) = (self.0.clone(), self.1.clone());
         Box::pin(async move {
-            let disk = context.env.disk().clone();
-            let here = context.env.blocking(move || disk.canonical(std::path::Path::new("."))).await;
+            let (disk, data_dir) = (context.env.disk().clone(), context.data_dir.clone());
+            let look = move || (disk.canonical(Path::new(".")), own.with_process(&disk, &data_dir));
+            let (here, own) = context.env.blocking(look).await;
             let base = here.unwrap_or_else(|_| "/".into());
             let patterns = Patterns::new(&settings.include, &settings.exclude, &base).map_err(PluginError::Fatal)?;
-            let patterns = patterns.without_own(own.clone());
+            let patterns = Arc::new(patterns.with(settings.link_rules(), own));
             let options = Rc::new(owner::Options {
                 rules: InputSettings::<E>::rules(&settings),
                 rotate_wait: settings.rotate_wait.0,
                 start_at: settings.start_at,
                 ignore_older: settings.ignore_older.map(|age| age.0),
-                own,
+                patterns: patterns.clone(),
             });
             let post = Rc::new(post::Post::new(context.peers.clone(), context.shards));
             let owner = Rc::new(owner::Owner::new(&context, options.clone(), post.clone()));
-            let control = home::control(&context, owner.clone(), Arc::new(patterns), options, post);
+            let control = home::control(&context, owner.clone(), patterns, options, post);
             let result = futures_lite::future::or(reader::run(&context, &owner), control).await;
             owner.notebook.write(owner.last_notes(&context.lanes)).await;
             result

@@ -17,7 +17,7 @@ use super::glimpse::{self, Glimpse};
 use super::home::Assignment;
 use super::identity::Inode;
 use super::notes::{Note, Notes};
-use super::own::Own;
+use super::patterns::Patterns;
 use super::post::{FileId, Post, Replacement, ToHome};
 use crate::codec::framing::Rules;
 use generations::Turn;
@@ -63,8 +63,8 @@ pub struct Options {
     pub start_at: StartAt,
     /// Files older than this count as read when they are found for the first time.
     pub ignore_older: Option<Duration>,
-    /// Files that are skipped because outputs write them.
-    pub own: Own,
+    /// What is read, and where links may lead.
+    pub patterns: Arc<Patterns>,
 }
 
 /// A followed file and its state among the others.

@@ -17,10 +17,11 @@ use super::copies::End;
 use super::discover::is_absent;
 use super::follow::{Beginning, Farewell, Followed, Span};
 use super::identify::wrong_encoding;
-use super::identity::{HEAD_BYTES, Head, Inode, TAIL_BYTES};
+use super::identity::{HEAD_BYTES, Head, TAIL_BYTES};
 use super::nuls::marker_behind;
 use super::owner::{Outcome, Owner, Taken};
 use super::post::ToHome;
+use super::scout::{self, Refusal};
 use crate::codec::encoding::Encoding;
 use crate::codec::framing::{self, Ending};
 use crate::codec::nuls::leading;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use tailwater_shards::batch::{Batch, SourceRange};
 use tailwater_shards::counted::counted;
 use tailwater_shards::counters::{Discard, Lost};
-use tailwater_shards::env::{Disk, Env, File, Open, Stat};
+use tailwater_shards::env::{Env, File, Stat};
 use tailwater_shards::limits::CHUNK_BYTES;
 use tailwater_shards::plugin::{InputContext, PluginError, Ticket};
 use tailwater_shards::stop::Phase;
@@ -133,7 +134,7 @@ impl<E: Env> Reader<'_, E> {
             return self.find_beginning(taken, &file).await;
         }
         let followed = &mut *taken.followed;
-        if let Err(error) = self.owner.options.own.refuse_inode(&followed.identity.inode) {
+        if let Err(error) = self.owner.options.patterns.own.refuse_inode(&followed.identity.inode) {
             self.tell_once(followed, &error, "it is no longer read", "change the output, or `exclude` the file");
             return Outcome::Failed;
         }
@@ -464,17 +465,13 @@ impl<E: Env> Reader<'_, E> {
         if let Some(file) = &taken.followed.file {
             return Ok(file.clone());
         }
-        let disk = self.context.env.disk().clone();
+        let (disk, patterns) = (self.context.env.disk().clone(), self.owner.options.patterns.clone());
         let (path, inode) = (taken.followed.path.clone(), taken.followed.identity.inode);
-        let opened = self.context.env.blocking(move || {
-            let file = Content::Plain(disk.open(&path, Open::Read)?);
-            let stat = file.stat()?;
-            Ok::<_, io::Error>((Inode::of(&stat) == inode).then_some(file))
-        });
+        let opened = self.context.env.blocking(move || scout::reopen(&disk, &patterns, &path, inode));
         let followed = &mut *taken.followed;
         match opened.await {
             Ok(Some(file)) => {
-                let file = Arc::new(file);
+                let file = Arc::new(Content::Plain(file));
                 followed.file = Some(file.clone());
                 self.owner.opened(1);
                 Ok(file)
@@ -482,7 +479,8 @@ impl<E: Env> Reader<'_, E> {
             // Another file is at its path: the home shard will report soon where this one is.
             Ok(None) if !taken.away => Err(Outcome::Failed),
             Err(error) if !taken.away || !is_absent(&error) => {
-                if !is_absent(&error) {
+                // The home shard tells of links.
+                if !is_absent(&error) && Refusal::of(&error).is_none() {
                     self.tell_once(followed, &error, "it cannot be opened", "retrying every second");
                 }
                 Err(Outcome::Failed)

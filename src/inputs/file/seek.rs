@@ -3,8 +3,9 @@
 //!
 //! Guarantees: a file is found by its inode, or else by its content: it begins like the missing file and has the same bytes
 //! before the position. An archive is found by the beginning of its content; the bytes before the position are compared when
-//! it is read. What cannot be opened counts as neither found nor gone. Opens a limited number of files, in the directory where the file was. Runs where blocking is allowed, and
-//! changes nothing.
+//! it is read. What cannot be opened counts as neither found nor gone. Opens a limited number of files, in the directory where the
+//! file was and, if its path is a link that is followed, in the directory of the target. Passes no other links. Runs where blocking
+//! is allowed, and changes nothing.
 
 use super::archive::{self, Archive, Format};
 use super::content::Content;
@@ -12,14 +13,19 @@ use super::discover::is_absent;
 use super::follow::Span;
 use super::identify::{Opened, marker_at, read_exactly, spans_of};
 use super::identity::{Descriptor, HEAD_BYTES, Head, Inode, PROOF_BYTES, Version};
+use super::patterns::Patterns;
+use super::scout::{Place, Refusal, Scout};
 use crate::codec::framing::Rules;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
-use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
+use tailwater_shards::env::located::Located;
+use tailwater_shards::env::{DirEntry, Disk, File, FileKind, Open, Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 
 /// Maximum number of files that are opened to read their beginning, and of compressed bytes that are read for it.
@@ -71,13 +77,17 @@ pub enum Found<F> {
 }
 
 /// The files in a directory.
-struct Listing {
-    files: Vec<Listed>,
+struct Listed {
+    at: Where,
+    /// Of the directory, if that is there.
+    device: Option<u64>,
+    files: Vec<Seen>,
     /// Why some or all of them are not known.
     failed: Option<io::Error>,
 }
 
-struct Listed {
+struct Seen {
+    name: OsString,
     path: PathBuf,
     stat: Stat,
     /// Its format and head, once they were read.
@@ -99,191 +109,258 @@ struct Heads {
 
 /// Searches for files and returns the results in the same order. Files with the inodes in `followed` do not count as copies.
 /// Blocks.
-pub fn seek<D: Disk>(disk: &D, all: &[Sought], followed: &HashSet<Inode>, rules: Rules) -> Vec<Found<D::File>> {
-    let mut directories: HashMap<PathBuf, Listing> = HashMap::new();
-    let mut heads = Heads { files: HEADS_MAX, input_bytes: HEADS_INPUT_BYTES, archives: HashMap::new() };
+pub fn seek<D: Disk>(
+    disk: &D,
+    patterns: &Patterns,
+    all: &[Sought],
+    followed: &HashSet<Inode>,
+    rules: Rules,
+) -> Vec<Found<D::File>> {
+    let heads = Heads { files: HEADS_MAX, input_bytes: HEADS_INPUT_BYTES, archives: HashMap::new() };
+    let search = Search { scout: Scout::new(disk, patterns), followed, rules, heads: RefCell::new(heads) };
+    let mut directories: HashMap<PathBuf, Listed> = HashMap::new();
     let mut one = |sought: &Sought| {
-        let path = sought.path();
-        let Some(parent) = path.parent() else { return Found::Nothing };
-        let listed = directories.entry(parent.to_path_buf()).or_insert_with(|| list(disk, parent));
-        if let Some(error) = &listed.failed
-            && let Some(found) = in_closed_directory(disk, sought, error, rules)
-        {
-            return found;
+        let mut reachable = false;
+        for (at, name) in search.places(&sought.path()) {
+            let listed = directories.entry(at.directory.clone()).or_insert_with(|| search.list(at));
+            if let Some(error) = &listed.failed
+                && let Some(found) = search.in_closed_directory(sought, listed, &name, error)
+            {
+                return found;
+            }
+            let is_there = listed.device == Some(sought.descriptor.identity.inode.device);
+            if listed.files.is_empty() && (!is_there || listed.failed.is_some()) {
+                continue;
+            }
+            reachable = true;
+            let found = search.by_inode(sought, listed).or_else(|| search.by_content(sought, &name, listed));
+            if let Some(found) = found {
+                return found;
+            }
         }
-        let device = sought.descriptor.identity.inode.device;
-        let is_there = disk.stat(parent).is_ok_and(|stat| stat.device == device) || !listed.files.is_empty();
-        if !is_there || listed.failed.is_some() && listed.files.is_empty() {
-            return Found::Unreachable;
-        }
-        by_inode(disk, sought, &listed.files, rules)
-            .or_else(|| by_content(disk, sought, &mut listed.files, followed, rules, &mut heads))
-            .unwrap_or(Found::Nothing)
+        if reachable { Found::Nothing } else { Found::Unreachable }
     };
     all.iter().map(&mut one).collect()
 }
 
-fn list<D: Disk>(disk: &D, directory: &Path) -> Listing {
-    let (mut files, mut failed) = (Vec::new(), None);
-    let entries = disk.list(directory).unwrap_or_else(|error| {
-        failed = Some(error);
-        Vec::new()
-    });
-    for entry in entries.into_iter().filter(|entry| !entry.directory) {
-        let path = directory.join(entry.name);
-        match disk.stat(&path) {
-            Ok(stat) if stat.kind == FileKind::Regular => files.push(Listed { path, stat, begin: None }),
-            Err(error) if !is_absent(&error) => failed = Some(error),
-            _ => {}
-        }
-    }
-    // Most recent first: the archive that was compressed last is the most likely one.
-    files.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
-    Listing { files, failed }
+/// Where a file may be.
+struct Where {
+    directory: PathBuf,
+    /// Whether its path has no links, because it was found at the end of one.
+    real: bool,
 }
 
-/// The file at its path, although the names beside it are not known; none if its path leads to nothing.
-fn in_closed_directory<D: Disk>(disk: &D, sought: &Sought, error: &io::Error, rules: Rules) -> Option<Found<D::File>> {
-    let (path, inode) = (sought.path(), sought.descriptor.identity.inode);
-    let again = || error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-    match disk.stat(&path) {
-        Ok(stat) if Inode::of(&stat).may_be(inode) => match open_if_same(disk, sought, &path, Some(inode), rules) {
-            Err(error) if !is_absent(&error) => Some(Found::Closed(path, error)),
-            found => found.ok().flatten(),
-        },
-        Err(why) if !is_absent(&why) => Some(Found::Closed(path, again())),
-        _ => None,
-    }
-}
-
-fn by_inode<D: Disk>(disk: &D, sought: &Sought, listed: &[Listed], rules: Rules) -> Option<Found<D::File>> {
-    let inode = sought.descriptor.identity.inode;
-    let same = listed.iter().filter(|one| Inode::of(&one.stat).may_be(inode) && one.stat.device == inode.device);
-    let mut closed = None;
-    for one in same {
-        match open_if_same(disk, sought, &one.path, Some(inode), rules) {
-            Ok(Some(found)) => return Some(found),
-            Err(error) if !is_absent(&error) => closed = Some(Found::Closed(one.path.clone(), error)),
-            _ => {}
-        }
-    }
-    closed
-}
-
-/// Opens a file if it has the content that was read, and, if `inode` is given, only if it has this inode.
-fn open_if_same<D: Disk>(
-    disk: &D,
-    sought: &Sought,
-    path: &Path,
-    inode: Option<Inode>,
+/// One search, for several files.
+struct Search<'a, D: Disk> {
+    scout: Scout<'a, D>,
+    followed: &'a HashSet<Inode>,
     rules: Rules,
-) -> io::Result<Option<Found<D::File>>> {
-    let file = disk.open(path, Open::Read)?;
-    let stat = file.stat()?;
-    let (state, end) = (&sought.state, sought.state.end());
-    let head = read_exactly(&file, 0, HEAD_BYTES)?;
-    let is_same = stat.kind == FileKind::Regular
-        && inode.is_none_or(|inode| Inode::of(&stat).may_be(inode))
-        && end <= stat.length
-        && sought.descriptor.identity.head.is_head_of(&head)
-        && (end == 0 || marker_at(&file, end)? == state.marker);
-    if !is_same || Format::of(&head).is_some() {
-        return Ok(None);
-    }
-    let opened = Opened {
-        stat,
-        seen_length: stat.length,
-        head: Head::of(&head),
-        state: Some(state.clone()),
-        spans: spans_of(&file, state, rules)?,
-        left_out: None,
-        copy: false,
-        file: Some(Arc::new(Content::Plain(file))),
-    };
-    Ok(Some(Found::File(path.to_path_buf(), Box::new(opened))))
+    heads: RefCell<Heads>,
 }
 
-/// Searches for a copy, plain or compressed, among files with a similar name.
-fn by_content<D: Disk>(
-    disk: &D,
-    sought: &Sought,
-    listed: &mut [Listed],
-    followed: &HashSet<Inode>,
-    rules: Rules,
-    heads: &mut Heads,
-) -> Option<Found<D::File>> {
-    let path = sought.path();
-    let stem = stem(path.file_name()?).to_vec();
-    let (known, end) = (sought.descriptor.identity.head, sought.state.end());
-    let (mut archives, mut unreadable) = (Vec::new(), None);
-    for one in listed {
-        let name = one.path.file_name().unwrap_or_default().as_bytes().to_vec();
-        if memchr::memmem::find(&name, &stem).is_none() {
-            continue;
+impl<D: Disk> Search<'_, D> {
+    /// The directory of the path, and if that is a link that is followed, the one of its target, because rotation renames files
+    /// there. With the name that the file had in each.
+    fn places(&self, path: &Path) -> Vec<(Where, OsString)> {
+        let place = |path: &Path, real| {
+            Some((Where { directory: path.parent()?.to_path_buf(), real }, path.file_name()?.to_owned()))
+        };
+        let behind = self.scout.find(path).ok().and_then(|spot| spot.target);
+        place(path, false).into_iter().chain(behind.and_then(|target| place(&target, true))).collect()
+    }
+
+    fn place(&self, at: &Where) -> io::Result<Rc<Place<D::Located>>> {
+        match at.real {
+            true => self.scout.real_directory(&at.directory),
+            false => self.scout.directory(self.scout.patterns.base_of_directory(&at.directory), &at.directory),
         }
-        let Some(begin) = one.begin(disk, heads) else { continue };
-        let begins_alike = known.length > 0 && known.is_head_of(&begin.head);
-        match begin.format {
-            Some(format) if format.is_read() && begins_alike => {
-                if format == Format::Gzip && is_read_to_end(disk, &one.path, end) {
-                    return Some(Found::Read);
+    }
+
+    fn list(&self, at: Where) -> Listed {
+        let place = match self.place(&at) {
+            Ok(place) => place,
+            Err(error) => return Listed { at, device: None, files: Vec::new(), failed: Some(error) },
+        };
+        let (mut files, mut failed) = (Vec::new(), None);
+        let entries = place.handle.list().unwrap_or_else(|error| {
+            failed = Some(error);
+            Vec::new()
+        });
+        let follow = self.scout.patterns.links.follow;
+        let wanted = |entry: &DirEntry| !entry.directory && (follow || !entry.link);
+        for entry in entries.into_iter().filter(wanted) {
+            let stat = match entry.link {
+                true => self.scout.find_in(&place, &entry.name).map(|spot| spot.stat),
+                false => place.handle.stat_name(&entry.name),
+            };
+            match stat {
+                Ok(stat) if stat.kind == FileKind::Regular => {
+                    let path = at.directory.join(&entry.name);
+                    files.push(Seen { path, name: entry.name, stat, begin: None });
                 }
-                archives.extend(open_archive(disk, &one.path, format).ok());
+                Err(error) if is_closed(&error) => failed = Some(error),
+                _ => {}
             }
-            Some(format)
-                if !format.is_read() && unreadable.is_none() && name.starts_with(path.file_name()?.as_bytes()) =>
-            {
-                unreadable = Some(Found::Unreadable(one.path.clone(), format));
-            }
-            // Many files share a short beginning.
-            None if begins_alike && end.max(u64::from(known.length)) >= PROOF_BYTES => {
-                let is_followed = followed.contains(&Inode::of(&one.stat));
-                if !is_followed && let Ok(Some(found)) = open_if_same(disk, sought, &one.path, None, rules) {
-                    return Some(found);
+        }
+        // Most recent first: the archive that was compressed last is the most likely one.
+        files.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
+        Listed { device: Some(place.stat.device), at, files, failed }
+    }
+
+    /// The file at its path, although the names beside it are not known; none if its path leads to nothing.
+    fn in_closed_directory(
+        &self,
+        sought: &Sought,
+        listed: &Listed,
+        name: &OsStr,
+        error: &io::Error,
+    ) -> Option<Found<D::File>> {
+        let (path, inode) = (listed.at.directory.join(name), sought.descriptor.identity.inode);
+        let again = || error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+        match self.place(&listed.at).and_then(|place| self.scout.find_in(&place, name)) {
+            Ok(spot) if Inode::of(&spot.stat).may_be(inode) => {
+                let one = Seen { name: name.to_owned(), path: path.clone(), stat: spot.stat, begin: None };
+                match self.open_if_same(sought, listed, &one, Some(inode)) {
+                    Err(error) if is_closed(&error) => Some(Found::Closed(path, error)),
+                    found => found.ok().flatten(),
                 }
             }
-            _ => {}
+            Err(why) if is_closed(&why) => Some(Found::Closed(path, again())),
+            _ => None,
         }
     }
-    if archives.is_empty() { unreadable } else { Some(Found::Archives(archives)) }
-}
 
-impl Listed {
-    fn begin<D: Disk>(&mut self, disk: &D, heads: &mut Heads) -> Option<&Begin> {
-        if self.begin.is_none() {
-            let known = heads.archives.get(&Version::of(&self.stat)).cloned();
-            heads.files = heads.files.checked_sub(1)?;
-            let read = || begin(disk, &self.path, heads).unwrap_or(Begin { format: None, head: Vec::new() });
-            self.begin = Some(known.unwrap_or_else(read));
+    fn by_inode(&self, sought: &Sought, listed: &Listed) -> Option<Found<D::File>> {
+        let inode = sought.descriptor.identity.inode;
+        let is_same = |one: &&Seen| Inode::of(&one.stat).may_be(inode) && one.stat.device == inode.device;
+        let mut closed = None;
+        for one in listed.files.iter().filter(is_same) {
+            match self.open_if_same(sought, listed, one, Some(inode)) {
+                Ok(Some(found)) => return Some(found),
+                Err(error) if is_closed(&error) => closed = Some(Found::Closed(one.path.clone(), error)),
+                _ => {}
+            }
         }
-        self.begin.as_ref()
+        closed
+    }
+
+    fn open(&self, listed: &Listed, one: &Seen) -> io::Result<D::File> {
+        self.scout.find_in(&*self.place(&listed.at)?, &one.name)?.handle.open(Open::Read)
+    }
+
+    /// Opens a file if it has the content that was read, and, if `inode` is given, only if it has this inode.
+    fn open_if_same(
+        &self,
+        sought: &Sought,
+        listed: &Listed,
+        one: &Seen,
+        inode: Option<Inode>,
+    ) -> io::Result<Option<Found<D::File>>> {
+        let file = self.open(listed, one)?;
+        let stat = file.stat()?;
+        let (state, end) = (&sought.state, sought.state.end());
+        let head = read_exactly(&file, 0, HEAD_BYTES)?;
+        let is_same = inode.is_none_or(|inode| Inode::of(&stat).may_be(inode))
+            && end <= stat.length
+            && sought.descriptor.identity.head.is_head_of(&head)
+            && (end == 0 || marker_at(&file, end)? == state.marker);
+        if !is_same || Format::of(&head).is_some() {
+            return Ok(None);
+        }
+        let opened = Opened {
+            stat,
+            seen_length: stat.length,
+            head: Head::of(&head),
+            state: Some(state.clone()),
+            spans: spans_of(&file, state, self.rules)?,
+            left_out: None,
+            copy: false,
+            file: Some(Arc::new(Content::Plain(file))),
+        };
+        Ok(Some(Found::File(one.path.clone(), Box::new(opened))))
+    }
+
+    /// Searches for a copy, plain or compressed, among files with a name similar to `name`.
+    fn by_content(&self, sought: &Sought, name: &OsStr, listed: &mut Listed) -> Option<Found<D::File>> {
+        let stem = stem(name);
+        let (known, end) = (sought.descriptor.identity.head, sought.state.end());
+        let (mut archives, mut unreadable) = (Vec::new(), None);
+        for at in 0..listed.files.len() {
+            let file_name = listed.files[at].name.as_bytes();
+            if memchr::memmem::find(file_name, stem).is_none() {
+                continue;
+            }
+            let starts_alike = file_name.starts_with(name.as_bytes());
+            self.look_into(listed, at);
+            let one = &listed.files[at];
+            let Some(begin) = &one.begin else { continue };
+            let begins_alike = known.length > 0 && known.is_head_of(&begin.head);
+            match begin.format {
+                Some(format) if format.is_read() && begins_alike => {
+                    if format == Format::Gzip && self.is_read_to_end(listed, one, end) {
+                        return Some(Found::Read);
+                    }
+                    archives.extend(self.open_archive(listed, one, format).ok());
+                }
+                Some(format) if !format.is_read() && unreadable.is_none() && starts_alike => {
+                    unreadable = Some(Found::Unreadable(one.path.clone(), format));
+                }
+                // Many files share a short beginning.
+                None if begins_alike && end.max(u64::from(known.length)) >= PROOF_BYTES => {
+                    let is_followed = self.followed.contains(&Inode::of(&one.stat));
+                    if !is_followed && let Ok(Some(found)) = self.open_if_same(sought, listed, one, None) {
+                        return Some(found);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if archives.is_empty() { unreadable } else { Some(Found::Archives(archives)) }
+    }
+
+    /// Reads how a file begins, unless that is known or too many were read.
+    fn look_into(&self, listed: &mut Listed, at: usize) {
+        if listed.files[at].begin.is_some() {
+            return;
+        }
+        let heads = &mut *self.heads.borrow_mut();
+        let known = heads.archives.get(&Version::of(&listed.files[at].stat)).cloned();
+        let Some(left) = heads.files.checked_sub(1) else { return };
+        heads.files = left;
+        let read = || self.begin(listed, &listed.files[at], heads).unwrap_or(Begin { format: None, head: Vec::new() });
+        listed.files[at].begin = Some(known.unwrap_or_else(read));
+    }
+
+    fn begin(&self, listed: &Listed, one: &Seen, heads: &mut Heads) -> io::Result<Begin> {
+        let file = Arc::new(self.open(listed, one)?);
+        let head = read_exactly(&*file, 0, HEAD_BYTES)?;
+        let Some(format) = Format::of(&head).filter(|format| format.is_read()) else {
+            return Ok(Begin { format: Format::of(&head), head });
+        };
+        let head = archive::head(&file, format, &mut heads.input_bytes)?;
+        let begin = Begin { format: Some(format), head };
+        heads.archives.insert(Version::of(&file.stat()?), begin.clone());
+        Ok(begin)
+    }
+
+    fn open_archive(&self, listed: &Listed, one: &Seen, format: Format) -> io::Result<Candidate<D::File>> {
+        let file = self.open(listed, one)?;
+        let stat = file.stat()?;
+        let content = Content::Archive(Box::new(Archive::new(Arc::new(file), stat, format)));
+        Ok(Candidate { path: one.path.clone(), file: Arc::new(content), stat })
+    }
+
+    /// Whether the trailer of a gzip file says that its content ends at `end`. With several members it describes only the last
+    /// one; then the file is read.
+    fn is_read_to_end(&self, listed: &Listed, one: &Seen, end: u64) -> bool {
+        let length = self.open(listed, one).and_then(|file| archive::gzip_length(&file));
+        end > 0 && length.is_ok_and(|length| length == Some(end as u32))
     }
 }
 
-fn begin<D: Disk>(disk: &D, path: &Path, heads: &mut Heads) -> io::Result<Begin> {
-    let file = Arc::new(disk.open(path, Open::Read)?);
-    let head = read_exactly(&*file, 0, HEAD_BYTES)?;
-    let Some(format) = Format::of(&head).filter(|format| format.is_read()) else {
-        return Ok(Begin { format: Format::of(&head), head });
-    };
-    let head = archive::head(&file, format, &mut heads.input_bytes)?;
-    let begin = Begin { format: Some(format), head };
-    heads.archives.insert(Version::of(&file.stat()?), begin.clone());
-    Ok(begin)
-}
-
-fn open_archive<D: Disk>(disk: &D, path: &Path, format: Format) -> io::Result<Candidate<D::File>> {
-    let file = disk.open(path, Open::Read)?;
-    let stat = file.stat()?;
-    let content = Content::Archive(Box::new(Archive::new(Arc::new(file), stat, format)));
-    Ok(Candidate { path: path.to_path_buf(), file: Arc::new(content), stat })
-}
-
-/// Whether the trailer of a gzip file says that its content ends at `end`. With several members it describes only the last
-/// one; then the file is read.
-fn is_read_to_end<D: Disk>(disk: &D, path: &Path, end: u64) -> bool {
-    let length = disk.open(path, Open::Read).and_then(|file| archive::gzip_length(&file));
-    end > 0 && length.is_ok_and(|length| length == Some(end as u32))
+/// Whether an error means that something is there and cannot be read now. A link that is refused is nothing.
+fn is_closed(error: &io::Error) -> bool {
+    !is_absent(error) && Refusal::of(error).is_none()
 }
 
 /// The part of a name that rotation does not change: up to the first separator.

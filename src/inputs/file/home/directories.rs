@@ -9,6 +9,7 @@ use super::super::discover::{self, Entry, Found, Request, Stamp};
 use super::super::identity::Inode;
 use super::super::own::is_own;
 use super::super::post::{FileId, ToOwner};
+use super::super::scout::Refusal;
 use super::{Directory, Home, Unknown};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -16,8 +17,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::{Env, ShardId, Stat, Timestamp};
 
-/// Number of symbolic links that are checked every second. If there are more, each is checked every ten seconds.
+/// Number of links that are checked in a directory every second. If there are more, they are checked in turn, each at most every
+/// ten seconds.
 const LINKS_EACH_TICK: usize = 100;
+
+/// What was seen of the names in a directory.
+#[derive(Default)]
+struct Seen {
+    /// What they lead to.
+    now: HashMap<OsString, Stat>,
+    /// Those that are not read because of links.
+    refused: HashSet<OsString>,
+}
 
 impl<E: Env> Home<'_, E> {
     /// Checks all directories that may have changed.
@@ -30,9 +41,10 @@ impl<E: Env> Home<'_, E> {
         let tick = self.ticks;
         let requests = all.into_iter().map(|path| {
             let directory = &self.directories[&path];
-            let links = directory.links.iter().enumerate();
-            let due =
-                |number: usize| directory.links.len() <= LINKS_EACH_TICK || (number as u64 + tick).is_multiple_of(10);
+            let count = directory.links.len() + directory.refused.len();
+            let links = directory.links.iter().chain(&directory.refused).enumerate();
+            let every = count.div_ceil(LINKS_EACH_TICK).max(10) as u64;
+            let due = |number: usize| count <= LINKS_EACH_TICK || (number as u64 + tick).is_multiple_of(every);
             let mut names: HashSet<OsString> =
                 links.filter(|(number, _)| due(*number)).map(|(_, name)| name.clone()).collect();
             names.extend(directory.retry.iter().cloned());
@@ -108,6 +120,7 @@ impl<E: Env> Home<'_, E> {
                 self.follow_unknown().await;
             }
         }
+        self.count_links();
         self.touched.clear();
     }
 
@@ -138,8 +151,9 @@ impl<E: Env> Home<'_, E> {
                 let names = entries.iter().map(|entry| entry.name.clone()).collect();
                 self.apply_entries(&path, entries, &names, None);
             }
-            Found::Listed { stamp, present, entries, directories } => {
+            Found::Listed { stamp, present, entries, directories, links } => {
                 self.told.remove(&path);
+                self.note_links(&path, links, request.known.is_none());
                 self.renew_watch(&path, stamp);
                 for (below, identity) in directories {
                     self.add_directory(below, identity, &path, more);
@@ -211,6 +225,8 @@ impl<E: Env> Home<'_, E> {
         directory.stamp = None;
         directory.links.clear();
         directory.retry.clear();
+        directory.refused.clear();
+        (directory.refused_more, directory.links_seen) = (0, 0);
         let is_base = directory.found_under.is_none();
         for (name, inode) in names {
             self.detach(&path.join(name), inode);
@@ -232,49 +248,22 @@ impl<E: Env> Home<'_, E> {
         present: Option<&HashSet<OsString>>,
     ) {
         let Some(mut directory) = self.directories.remove(path) else { return };
-        let mut now: HashMap<OsString, Stat> = HashMap::new();
+        let mut seen = Seen::default();
         if let Some(present) = present {
             directory.retry.retain(|name| present.contains(name));
             directory.links.retain(|name| present.contains(name));
+            directory.refused.retain(|name| present.contains(name));
         }
         for entry in entries {
-            directory.retry.remove(&entry.name);
-            let full = path.join(&entry.name);
-            match &entry.target {
-                Some(target) => {
-                    directory.links.insert(entry.name.clone());
-                    let new = self.watcher.name_target(target, &full);
-                    if let Some(&inode) = directory.names.get(&entry.name).filter(|_| new) {
-                        self.name_file(&full, inode);
-                    }
-                }
-                None => {
-                    directory.links.remove(&entry.name);
-                }
-            }
-            match entry.stat {
-                Ok(stat) => {
-                    now.insert(entry.name, stat);
-                }
-                Err(error) => {
-                    // A dangling link may get a target without a change in this directory.
-                    if present.is_none_or(|present| present.contains(&entry.name)) {
-                        directory.retry.insert(entry.name);
-                    }
-                    if is_own(&error) {
-                        self.tell_once(&full, &error, "it is skipped", "change the output, or `exclude` the file");
-                    } else if !discover::is_absent(&error) {
-                        self.tell_once(&full, &error, "its metadata cannot be read", "retrying every second");
-                    }
-                }
-            }
+            self.take_entry(path, &mut directory, entry, present, &mut seen);
         }
         for name in looked {
-            let (old, found) = (directory.names.get(name).copied(), now.get(name));
+            let (old, found) = (directory.names.get(name).copied(), seen.now.get(name));
             let new = found.map(Inode::of);
             let skipped = present.is_some_and(|present| present.contains(name))
                 && new.is_none()
-                && !directory.retry.contains(name);
+                && !directory.retry.contains(name)
+                && !seen.refused.contains(name);
             if old == new || skipped {
                 continue;
             }
@@ -291,6 +280,64 @@ impl<E: Env> Home<'_, E> {
             }
         }
         self.directories.insert(path.to_path_buf(), directory);
+    }
+
+    /// Notes what a name leads to now.
+    fn take_entry(
+        &mut self,
+        path: &Path,
+        directory: &mut Directory,
+        entry: Entry,
+        present: Option<&HashSet<OsString>>,
+        seen: &mut Seen,
+    ) {
+        directory.retry.remove(&entry.name);
+        directory.refused.remove(&entry.name);
+        let full = path.join(&entry.name);
+        match &entry.target {
+            Some(target) => {
+                directory.links.insert(entry.name.clone());
+                let new = self.watcher.name_target(target, &full);
+                if let Some(&inode) = directory.names.get(&entry.name).filter(|_| new) {
+                    self.name_file(&full, inode);
+                }
+            }
+            None => {
+                directory.links.remove(&entry.name);
+            }
+        }
+        let is_followed = |stat: &Stat| {
+            let inode = Inode::of(stat);
+            directory.names.get(&entry.name) == Some(&inode) && self.by_inode.contains_key(&inode)
+        };
+        match entry.stat {
+            Ok(stat) => {
+                seen.now.insert(entry.name, stat);
+            }
+            Err(error) => match Refusal::of(&error) {
+                // It got another name, and is read on under this one.
+                Some(Refusal::HardLink(stat)) if is_followed(stat) => {
+                    seen.now.insert(entry.name, *stat);
+                }
+                Some(refusal) => {
+                    self.tell_of_link(&full, refusal);
+                    seen.refused.insert(entry.name.clone());
+                    directory.refuse(entry.name);
+                }
+                None => {
+                    // A dangling link may get a target without a change in this directory.
+                    if present.is_none_or(|present| present.contains(&entry.name)) {
+                        directory.retry.insert(entry.name);
+                    }
+                    if is_own(&error) {
+                        let next = "`exclude` it, or let the output write to another file";
+                        self.tell_once(&full, &error, "it is skipped", next);
+                    } else if !discover::is_absent(&error) {
+                        self.tell_once(&full, &error, "its metadata cannot be read", "retrying every second");
+                    }
+                }
+            },
+        }
     }
 
     /// A path no longer leads to this inode. Returns the file that was followed under it.

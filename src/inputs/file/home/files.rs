@@ -8,7 +8,9 @@ use super::super::copies::originals;
 use super::super::follow::{Beginning, Farewell, Followed, Span, new_source};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
 use super::super::identity::{Descriptor, Identity, Inode};
+use super::super::own::is_own;
 use super::super::post::{FileId, ToOwner};
+use super::super::scout::Refusal;
 use super::{Assignment, FileOf, Home, Known, TICK, Unknown};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -46,8 +48,8 @@ impl<E: Env> Home<'_, E> {
             let keep_open = self.handed < HANDED_FILES_MAX || self.scanned;
             let candidates: Vec<Candidate> = batch.into_iter().map(|one| self.candidate(one, keep_open)).collect();
             let knowledge = self.knowledge();
-            let disk = self.context.env.disk().clone();
-            let work = move || (identify(&disk, &candidates, &knowledge), candidates);
+            let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
+            let work = move || (identify(&disk, &patterns, &candidates, &knowledge), candidates);
             let (identified, candidates) = self.context.env.blocking(work).await;
             self.read_mail();
             for (candidate, identified) in candidates.into_iter().zip(identified) {
@@ -124,6 +126,10 @@ impl<E: Env> Home<'_, E> {
                 self.tell_once(&path, &error, "it is not followed", "exclude it, or use another input for it");
             }
             Identified::Failed(error) if error.kind() == io::ErrorKind::NotFound => self.look_again(&path),
+            Identified::Failed(error) if is_own(&error) || Refusal::of(&error).is_some() => {
+                // Exchanged since it was listed. The next look at its name says what it is now.
+                self.look_again(&path);
+            }
             Identified::Failed(error) => {
                 self.tell_once(&path, &error, "it cannot be opened", advice(&error));
                 self.look_again(&path);

@@ -2,9 +2,10 @@
 //! lost.
 //!
 //! Guarantees: if a file was followed and bytes were seen but not read, these bytes are read if the file is still in its
-//! directory, under any name, or if a copy of it exists that can be decompressed. Otherwise they are counted as lost with a
-//! reason, and reported. A file that may appear later, for example on a file system that is not mounted yet, is waited for. A
-//! file that is there and cannot be opened is kept, and found under any name when it can be opened.
+//! directory (or in that of its target, if its path is a link), under any name, or if a copy of it exists that can be
+//! decompressed. Otherwise they are counted as lost with a reason, and reported. A file that may appear later, for example on a
+//! file system that is not mounted yet, is waited for. A file that is there and cannot be opened is kept, and found under any
+//! name when it can be opened.
 //! Each shard reads one archive at a time.
 
 use super::super::content::FileOf;
@@ -192,8 +193,8 @@ impl<E: Env> Home<'_, E> {
         let sought: Vec<Sought> = missing.iter().map(|missing| missing.sought.clone()).collect();
         let names = self.directories.values().flat_map(|directory| directory.names.values().copied());
         let followed: HashSet<Inode> = names.collect();
-        let (disk, rules) = (self.context.env.disk().clone(), self.options.rules);
-        let found = self.context.env.blocking(move || seek::seek(&disk, &sought, &followed, rules)).await;
+        let (disk, patterns, rules) = (self.context.env.disk().clone(), self.patterns.clone(), self.options.rules);
+        let found = self.context.env.blocking(move || seek::seek(&disk, &patterns, &sought, &followed, rules)).await;
         let mut all: Vec<(Missing, Found<<E::Disk as Disk>::File>)> = missing.into_iter().zip(found).collect();
         // Archives before files that were only renamed; within each kind the oldest first.
         all.sort_by_key(|(_, found)| (matches!(found, Found::File(..)), seek::modified(found)));
@@ -247,7 +248,7 @@ impl<E: Env> Home<'_, E> {
     /// Follows a file that no path under the patterns leads to until its end, like a file that was renamed.
     fn read_on(&mut self, missing: Missing, path: PathBuf, opened: Opened<FileOf<E>>) {
         let inode = Inode::of(&opened.stat);
-        if self.by_inode.contains_key(&inode) || self.options.own.refuse_inode(&inode).is_err() {
+        if self.by_inode.contains_key(&inode) || self.patterns.own.refuse_inode(&inode).is_err() {
             return;
         }
         tracing::info!(

@@ -8,15 +8,17 @@
 mod directories;
 pub mod files;
 mod generations;
+mod links;
 mod missing;
 mod packed;
 mod replaced;
 
 use super::content::FileOf;
-use super::discover::{Patterns, Stamp};
+use super::discover::Stamp;
 use super::follow::Followed;
 use super::identity::{Inode, Memory};
 use super::owner::{Options, Owner};
+use super::patterns::Patterns;
 use super::post::{FileId, Post, ToHome, ToOwner};
 use super::recency::Recency;
 use super::watcher::Watcher;
@@ -95,6 +97,12 @@ struct Directory {
     /// The inode that each wanted name leads to.
     names: HashMap<OsString, Inode>,
     links: HashSet<OsString>,
+    /// Names that are not read because of links, as far as they are looked at again.
+    refused: HashSet<OsString>,
+    /// Number of others that are not.
+    refused_more: u64,
+    /// Number of symbolic links that would be wanted if links were followed.
+    links_seen: u64,
     /// Names that must be checked again.
     retry: HashSet<OsString>,
     /// The directory where it was found; none if an include pattern begins here, in which case it is waited for when it is
@@ -132,6 +140,7 @@ struct Home<'a, E: Env> {
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
     told: HashMap<PathBuf, io::ErrorKind>,
+    told_of_links: links::Told,
     /// Files that may be copies of files that are about to end, and since when they wait.
     awaited: HashMap<PathBuf, Monotonic>,
     next_id: FileId,
@@ -185,6 +194,7 @@ impl<'a, E: Env> Home<'a, E> {
             changed: BTreeSet::new(),
             loads,
             told: HashMap::new(),
+            told_of_links: links::Told::default(),
             awaited: HashMap::new(),
             next_id: 1,
             handed: 0,
@@ -361,7 +371,9 @@ impl<'a, E: Env> Home<'a, E> {
         for index in (0..self.patterns.bases.len()).filter(is_empty) {
             let (glob, base) = &self.patterns.bases[index];
             let (disk, path) = (self.context.env.disk().clone(), PathBuf::from(glob));
-            let stat = self.context.env.blocking(move || disk.stat(&path)).await;
+            let look = move || (disk.stat(&path), disk.is_link(&path).unwrap_or(false));
+            let (stat, is_link) = self.context.env.blocking(look).await;
+            let is_link = is_link && !self.patterns.links.follow;
             if stat.is_ok_and(|stat| stat.kind == FileKind::Directory) {
                 let files = glob.trim_end_matches('/');
                 self.owner.error(&format!("include {glob}: nothing to follow: it is a directory; write {files}/*"));
@@ -369,6 +381,7 @@ impl<'a, E: Env> Home<'a, E> {
             }
             let stamp = self.directories.get(base).and_then(|directory| directory.stamp);
             let cause = match stamp {
+                Some(_) if is_link => "it is a symbolic link, and `follow_links` is false",
                 Some(_) => "no file there matches",
                 None => "its directory does not exist or cannot be read",
             };

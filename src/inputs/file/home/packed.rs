@@ -6,7 +6,9 @@
 
 use super::super::archive::{self, Format, HEAD_INPUT_BYTES};
 use super::super::identity::{HEAD_BYTES, Version};
+use super::super::patterns::Patterns;
 use super::super::recency::Recency;
+use super::super::scout;
 use super::Home;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use tailwater_shards::env::{Disk, Env, File, Open};
+use tailwater_shards::env::{Disk, Env, File};
 use tailwater_shards::signal::Signal;
 
 /// Bytes of the paths that wait.
@@ -124,11 +126,12 @@ impl<E: Env> Home<'_, E> {
 
     fn look_into(&mut self, found: Found) {
         self.packed.is_looking = true;
-        let (env, disk) = (self.context.env.clone(), self.context.env.disk().clone());
+        let (env, patterns) = (self.context.env.clone(), self.patterns.clone());
+        let disk = env.disk().clone();
         let (looked, done) = (self.packed.looked.clone(), self.packed.done.clone());
         self.context.env.spawn("compressed file", async move {
             let look = move || {
-                let head = head(&disk, &found.path, found.format, found.version);
+                let head = head(&disk, &patterns, &found);
                 (found, head)
             };
             looked.replace(Some(env.blocking(look).await));
@@ -145,11 +148,11 @@ impl<E: Env> Home<'_, E> {
     }
 }
 
-fn head<D: Disk>(disk: &D, path: &Path, format: Format, version: Version) -> io::Result<Option<Vec<u8>>> {
-    let file = disk.open(path, Open::Read)?;
-    if Version::of(&file.stat()?) != version {
+fn head<D: Disk>(disk: &D, patterns: &Patterns, found: &Found) -> io::Result<Option<Vec<u8>>> {
+    let Some(file) = scout::reopen(disk, patterns, &found.path, found.version.inode())? else { return Ok(None) };
+    if Version::of(&file.stat()?) != found.version {
         return Ok(None);
     }
     let mut allowed = HEAD_INPUT_BYTES;
-    archive::head(&Arc::new(file), format, &mut allowed).map(Some)
+    archive::head(&Arc::new(file), found.format, &mut allowed).map(Some)
 }

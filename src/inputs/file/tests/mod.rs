@@ -6,6 +6,7 @@
 
 mod encodings;
 mod found;
+mod links;
 mod nul;
 mod reading;
 mod replaced;
@@ -196,6 +197,11 @@ impl World {
         self.start();
         self.wait_for(quiet_files().count());
         self.wait(20);
+    }
+
+    fn follow_links_to(&mut self, targets: &[&str]) {
+        self.settings.follow_links = true;
+        self.settings.link_targets = targets.iter().map(|&target| target.to_owned()).collect();
     }
 
     fn kill(&mut self) {

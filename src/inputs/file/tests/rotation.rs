@@ -198,21 +198,22 @@ fn inode_of_a_closed_file_that_is_reused_is_a_new_file() {
 #[test]
 fn switched_link_is_followed_and_the_old_target_is_finished() {
     check(&["/log/current"], |world| {
-        world.outside.create_dir_all("/data").expect("made");
-        world.append("/data/1", "one\n");
-        world.outside.symlink("/data/1", "/log/current").expect("linked");
+        world.follow_links_to(&["/target"]);
+        world.outside.create_dir_all("/target").expect("made");
+        world.append("/target/1", "one\n");
+        world.outside.symlink("/target/1", "/log/current").expect("linked");
         world.start();
         world.wait_for(1);
-        world.append("/data/1", "two\n");
-        world.append("/data/2", "three\n");
-        world.outside.symlink("/data/2", "/log/current").expect("linked");
+        world.append("/target/1", "two\n");
+        world.append("/target/2", "three\n");
+        world.outside.symlink("/target/2", "/log/current").expect("linked");
         world.wait_for(3);
-        world.append("/data/1", "four\n");
-        world.append("/data/2", "five\n");
+        world.append("/target/1", "four\n");
+        world.append("/target/2", "five\n");
         world.wait_for(5);
         world.wait(10);
-        world.append("/data/1", "nobody listens\n");
-        world.append("/data/2", "six\n");
+        world.append("/target/1", "nobody listens\n");
+        world.append("/target/2", "six\n");
         world.wait_for(6);
         world.wait(5);
         world.expect(&["one", "two", "three", "four", "five", "six"].map(str::to_owned));
@@ -222,13 +223,14 @@ fn switched_link_is_followed_and_the_old_target_is_finished() {
 #[test]
 fn rotated_target_of_a_link_is_detected() {
     check(&["/log/current"], |world| {
-        world.outside.create_dir_all("/data").expect("made");
-        world.append("/data/app", "one\n");
-        world.outside.symlink("/data/app", "/log/current").expect("linked");
+        world.follow_links_to(&["/target"]);
+        world.outside.create_dir_all("/target").expect("made");
+        world.append("/target/app", "one\n");
+        world.outside.symlink("/target/app", "/log/current").expect("linked");
         world.start();
         world.wait_for(1);
-        world.rename("/data/app", "/data/app.1");
-        world.append("/data/app", "two\n");
+        world.rename("/target/app", "/target/app.1");
+        world.append("/target/app", "two\n");
         world.wait_for(2);
         assert_eq!(world.log.borrow().lines, ["one", "two"]);
     });

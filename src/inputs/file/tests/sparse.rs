@@ -95,6 +95,8 @@ impl File for Sparse {
             inode: 2,
             length: self.length,
             modified,
+            owner: 0,
+            mode: 0o640,
             created: None,
             links: 1,
         })

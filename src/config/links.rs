@@ -1,0 +1,71 @@
+//! Symbolic links among the files that an input would read now, which it does not follow.
+//!
+//! Guarantees: only warnings, since the files may be others at the start. Looks at one directory per pattern, and at names only. Does
+//! not look at links deeper below a pattern: the input tells of them when it meets them.
+
+use super::node::Node;
+use super::plan::Plan;
+use super::problem::Problem;
+use crate::inputs::InputConfig;
+use crate::inputs::file::Settings;
+use crate::inputs::file::patterns::Patterns;
+use std::path::{Path, PathBuf};
+use tailwater_shards::env::Disk;
+
+/// Number of links per pattern that are looked at.
+const LINKS_MAX: usize = 1000;
+
+/// Warns of each pattern that matches a link which is not followed. May block.
+pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Problem>) {
+    for input in plan.inputs.iter().filter(|input| input.used) {
+        let InputConfig::File(settings) = &input.settings else { continue };
+        let keys = ["include", "exclude", "follow_links", "link_targets"];
+        if keys.iter().any(|key| root.is_assumed(&["inputs", &input.name, key])) {
+            continue;
+        }
+        let here = disk.canonical(Path::new(".")).unwrap_or_else(|_| "/".into());
+        let Ok(patterns) = Patterns::new(&settings.include, &settings.exclude, &here) else { continue };
+        for index in 0..patterns.bases.len() {
+            let Some(link) = unfollowed(index, &patterns, settings, disk) else { continue };
+            let span = root.span_at(&["inputs", &input.name, "include", &index.to_string()]);
+            let problem = match link {
+                Link::Off(path) => Problem::warning(span, format!("{} is a symbolic link, and is not read", path.display()))
+                    .help(
+                        "name the file itself, or set `follow_links: true`, and in `link_targets` the directories that links may \
+                         lead to",
+                    ),
+                Link::Outside(path, target) => {
+                    let what = format!("{} is a symbolic link to {}, and is not read", path.display(), target.display());
+                    Problem::warning(span, what).help("add the directory of the target to `link_targets`")
+                }
+            };
+            problems.push(problem.label("matches it"));
+        }
+    }
+}
+
+/// A link that is not followed.
+enum Link {
+    /// Because none is.
+    Off(PathBuf),
+    /// Because it leads to this path.
+    Outside(PathBuf, PathBuf),
+}
+
+/// The first link in the directory where a pattern begins that would be read if it were followed.
+fn unfollowed<D: Disk>(index: usize, patterns: &Patterns, settings: &Settings, disk: &D) -> Option<Link> {
+    let base = &patterns.bases[index].1;
+    let paths = disk.list(base).ok()?.into_iter().filter(|entry| entry.link).map(|entry| base.join(entry.name));
+    let mut wanted = paths.filter(|path| patterns.matches(index, path) && !patterns.excludes(path)).take(LINKS_MAX);
+    if !settings.follow_links {
+        return wanted.next().map(Link::Off);
+    }
+    let targets = settings.link_targets.iter().map(PathBuf::from);
+    let allowed = patterns.bases.iter().map(|base| base.1.clone()).chain(targets);
+    let allowed: Vec<PathBuf> = allowed.filter_map(|path| disk.canonical(&path).ok()).collect();
+    wanted.find_map(|path| {
+        let target = disk.canonical(&path).ok()?;
+        let is_allowed = allowed.iter().any(|root| target.starts_with(root));
+        (!is_allowed).then_some(Link::Outside(path, target))
+    })
+}

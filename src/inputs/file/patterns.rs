@@ -1,0 +1,299 @@
+//! The globs of an input: which paths it wants, where the search begins, and which rules links have to keep.
+//!
+//! Guarantees: the part of an include pattern before its first wildcard is the administrator's, and only that part. Does no I/O.
+
+use super::own::Own;
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Whether files with several names are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HardLinks {
+    /// Only where nobody but the owner of the file and root can create names: the directory belongs to one of them, and neither
+    /// its group nor others may write to it.
+    #[default]
+    Trusted,
+    /// Everywhere.
+    Any,
+}
+
+/// Where links may lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkRules {
+    /// Whether symbolic links below the fixed part of a pattern are followed.
+    pub follow: bool,
+    /// The directories to which they may lead, in addition to the fixed parts of the patterns.
+    pub targets: Vec<PathBuf>,
+    /// Which files with several names are read.
+    pub hard: HardLinks,
+}
+
+/// The compiled globs of an input.
+pub struct Patterns {
+    include: GlobSet,
+    exclude: GlobSet,
+    /// Directories that may hold matches.
+    directories: GlobSet,
+    /// For each include pattern: its text and the directory where the search begins.
+    pub bases: Vec<(String, PathBuf)>,
+    /// Exclude patterns that can match nothing under the include patterns.
+    pub idle: Vec<String>,
+    /// Where links may lead.
+    pub links: LinkRules,
+    /// Files that are never read.
+    pub own: Own,
+}
+
+/// Checks whether a glob is valid. Returns the reason if it is not.
+pub fn check_glob(glob: &str) -> Result<(), String> {
+    if glob.is_empty() {
+        return Err("an empty pattern matches nothing".to_owned());
+    }
+    compile(glob).map(|_| ())
+}
+
+fn compile(glob: &str) -> Result<globset::Glob, String> {
+    let built = GlobBuilder::new(glob).literal_separator(true).backslash_escape(true).build();
+    built.map_err(|error| format!("{glob:?} is not a valid glob: {}", error.kind()))
+}
+
+/// Whether this is a path without wildcards.
+pub fn is_literal(part: &str) -> bool {
+    !part.contains(['*', '?', '[', '{', '\\'])
+}
+
+/// Whether an exclude pattern may match a file or directory that is found under an include pattern. Both are absolute.
+fn may_meet(include: &str, exclude: &str) -> bool {
+    let (mut include, mut exclude) = (include.split('/'), exclude.split('/'));
+    loop {
+        match (include.next(), exclude.next()) {
+            (Some(one), Some(other)) if !is_literal(one) || !is_literal(other) => return true,
+            (Some(one), Some(other)) if one == other => {}
+            // Where the search begins is not checked.
+            (one, other) => return one.is_none() && other.is_none(),
+        }
+    }
+}
+
+/// The absolute form of an exclude pattern: a name without a directory is excluded everywhere, as in `.gitignore`.
+fn absolute_exclude(glob: &str, base: &Path) -> String {
+    if glob.starts_with("**/") {
+        return format!("/{glob}");
+    }
+    match glob.contains('/') {
+        true => absolute(glob, base),
+        false => format!("/**/{glob}"),
+    }
+}
+
+/// An absolute form of a glob; `base` is the start of relative ones.
+fn absolute(glob: &str, base: &Path) -> String {
+    if glob.starts_with('/') {
+        return glob.to_owned();
+    }
+    let base = globset::escape(base.to_string_lossy().trim_end_matches('/'));
+    format!("{base}/{}", glob.trim_start_matches("./"))
+}
+
+impl Patterns {
+    /// Compiles the globs. Relative ones begin at `base`, except names to exclude.
+    pub fn new(include: &[String], exclude: &[String], base: &Path) -> Result<Patterns, String> {
+        let (mut files, mut directories, mut excluded) =
+            (GlobSetBuilder::new(), GlobSetBuilder::new(), GlobSetBuilder::new());
+        let mut bases = Vec::new();
+        for glob in include {
+            let glob = absolute(glob, base);
+            files.add(compile(&glob)?);
+            bases.push((glob.clone(), add_directories(&glob, &mut directories)?));
+        }
+        let mut idle = Vec::new();
+        for glob in exclude {
+            let whole = absolute_exclude(glob, base);
+            excluded.add(compile(&whole)?);
+            if !bases.iter().any(|(include, _)| may_meet(include, &whole)) {
+                idle.push(glob.clone());
+            }
+        }
+        let build = |set: &GlobSetBuilder| set.build().map_err(|error| error.to_string());
+        Ok(Patterns {
+            include: build(&files)?,
+            exclude: build(&excluded)?,
+            directories: build(&directories)?,
+            bases,
+            idle,
+            links: LinkRules::default(),
+            own: Own::default(),
+        })
+    }
+
+    /// The same patterns with these rules for links, and without these files.
+    pub fn with(self, links: LinkRules, own: Own) -> Patterns {
+        Patterns { links, own, ..self }
+    }
+
+    /// The directory whose links are the administrator's, for a file with this path: where the search of the longest pattern
+    /// that wants it begins. The root if no pattern wants it.
+    pub fn base_of(&self, path: &Path) -> &Path {
+        longest(self.include.matches(path).into_iter().map(|index| self.bases[index].1.as_path()))
+    }
+
+    /// The same for a directory that is scanned, or that holds files of an earlier run.
+    pub fn base_of_directory(&self, directory: &Path) -> &Path {
+        longest(self.bases.iter().map(|base| base.1.as_path()).filter(|base| directory.starts_with(base)))
+    }
+
+    /// Whether a path is excluded.
+    pub fn excludes(&self, path: &Path) -> bool {
+        self.exclude.is_match(path)
+    }
+
+    /// Whether a file with this path is wanted.
+    pub fn wants_file(&self, path: &Path) -> bool {
+        self.include.is_match(path) && !self.exclude.is_match(path)
+    }
+
+    /// Whether a directory with this path may hold wanted files.
+    pub fn wants_directory(&self, path: &Path) -> bool {
+        self.directories.is_match(path) && !self.exclude.is_match(path)
+    }
+
+    /// The names of the files in this directory whose paths are patterns.
+    pub fn plain_names(&self, directory: &Path) -> Vec<OsString> {
+        let plain =
+            self.bases.iter().filter(|(glob, base)| base == directory && is_literal(glob) && !glob.ends_with('/'));
+        let paths = plain.map(|(glob, _)| Path::new(glob)).filter(|path| self.wants_file(path));
+        paths.filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect()
+    }
+
+    /// Whether a pattern with wildcards may match files in this directory or below it.
+    pub fn needs_list(&self, directory: &Path) -> bool {
+        self.bases.iter().any(|(glob, base)| !is_literal(glob) && directory.starts_with(base))
+    }
+
+    /// Whether pattern number `index` matches a path.
+    pub fn matches(&self, index: usize, path: &Path) -> bool {
+        self.include.matches(path).contains(&index)
+    }
+}
+
+fn longest<'a>(bases: impl Iterator<Item = &'a Path>) -> &'a Path {
+    bases.max_by_key(|base| base.as_os_str().len()).unwrap_or(Path::new("/"))
+}
+
+/// Adds the globs of the directories on the way to the files of `glob`, and returns where the search begins.
+fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathBuf, String> {
+    let parts: Vec<&str> = glob.split('/').skip(1).collect();
+    let parents = &parts[..parts.len().saturating_sub(1)];
+    let literal = parents.iter().take_while(|part| is_literal(part)).count();
+    let base = PathBuf::from(format!("/{}", parents[..literal].join("/")));
+    let mut prefix = String::new();
+    for part in parents {
+        // Alternatives may contain separators. Then every directory below may hold matches, as with `**`.
+        let open = part.matches('{').count() != part.matches('}').count();
+        if *part == "**" || open {
+            directories.add(compile(&format!("{prefix}/**"))?);
+            break;
+        }
+        prefix = format!("{prefix}/{part}");
+        directories.add(compile(&prefix)?);
+    }
+    Ok(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(include: &[&str], exclude: &[&str]) -> Patterns {
+        let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
+        Patterns::new(&owned(include), &owned(exclude), Path::new("/work")).expect("valid globs")
+    }
+
+    #[test]
+    fn globs_select_files() {
+        let patterns = patterns(&["/var/log/*.log", "/srv/**/out.txt", "here/*"], &["/var/log/debug*"]);
+        for (path, wanted) in [
+            ("/var/log/a.log", true),
+            ("/var/log/debug.log", false),
+            ("/var/log/sub/a.log", false),
+            ("/srv/out.txt", true),
+            ("/srv/a/b/out.txt", true),
+            ("/work/here/x", true),
+            ("/elsewhere/here/x", false),
+        ] {
+            assert_eq!(patterns.wants_file(Path::new(path)), wanted, "{path}");
+        }
+    }
+
+    /// A name to exclude is excluded in every directory, as in `.gitignore`. A path is relative to the working directory.
+    #[test]
+    fn names_are_excluded_at_any_depth() {
+        let patterns =
+            patterns(&["/var/log/**/*", "*.txt"], &["*.log", "archive", "here/*", "./there.txt", "**/x/*.gz"]);
+        for (path, wanted) in [
+            ("/var/log/a.log", false),
+            ("/var/log/deep/er/a.log", false),
+            ("/var/log/a.log.1", true),
+            ("/var/log/archive", false),
+            ("/var/log/here/x", true),
+            ("/var/log/x/1.gz", false),
+            ("/work/a.txt", true),
+            ("/work/there.txt", false),
+            ("/elsewhere/a.txt", false),
+        ] {
+            assert_eq!(patterns.wants_file(Path::new(path)), wanted, "{path}");
+        }
+        assert!(!patterns.wants_directory(Path::new("/var/log/archive")));
+        assert!(patterns.wants_directory(Path::new("/var/log/here")));
+    }
+
+    #[test]
+    fn excludes_that_can_match_nothing_are_known() {
+        for (include, exclude, is_idle) in [
+            ("/var/log/*", "*.gz", false),
+            ("/var/log/*", "sub/*.gz", true),
+            ("/var/log/*", "./**/*.gz", true),
+            ("/var/log/*", "**/sub/*.gz", false),
+            ("/var/log/*", "/srv/**", true),
+            ("/var/log/*", "/var/log/x", false),
+            ("/var/log/*", "/var/*/x", false),
+            ("/var/log/**/*", "/var/log/a/b/c", false),
+            ("/var/log/**/*", "/var/log", true),
+            ("/var/log/*", "/var/log/", false),
+            ("/var/log/x", "/var/log/x", false),
+            ("/var/log/x", "/var/log/x/y", true),
+            ("sub/*.gz", "sub/a.gz", false),
+        ] {
+            assert_eq!(!patterns(&[include], &[exclude]).idle.is_empty(), is_idle, "{include} {exclude}");
+        }
+    }
+
+    #[test]
+    fn only_directories_that_may_hold_matches_are_entered() {
+        let patterns = patterns(&["/var/log/*/app/*.log", "/srv/**/x", "/a/{b,c/d}/e"], &[]);
+        for (path, wanted) in [
+            ("/var/log/one", true),
+            ("/var/log/one/app", true),
+            ("/var/log/one/other", false),
+            ("/var/log/one/app/deeper", false),
+            ("/srv/any/depth", true),
+            ("/home", false),
+            ("/a/c/d", true),
+        ] {
+            assert_eq!(patterns.wants_directory(Path::new(path)), wanted, "{path}");
+        }
+        let bases: Vec<&Path> = patterns.bases.iter().map(|base| base.1.as_path()).collect();
+        assert_eq!(bases, [Path::new("/var/log"), Path::new("/srv"), Path::new("/a")]);
+    }
+
+    #[test]
+    fn bad_globs_are_explained() {
+        assert!(check_glob("/var/log/*.log").is_ok());
+        assert!(check_glob("/var/log/[a").is_err_and(|why| why.contains("/var/log/[a")));
+        assert!(check_glob("").is_err());
+    }
+}

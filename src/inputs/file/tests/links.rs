@@ -1,0 +1,213 @@
+//! Symbolic and hard links that a stranger may have made, and those that are followed.
+
+use super::*;
+use crate::inputs::file::patterns::HardLinks;
+
+fn skipped(world: &World) -> u64 {
+    world.sum(|counters| counters.links_skipped.get())
+}
+
+fn lines(all: &[&str]) -> Vec<String> {
+    all.iter().map(|&line| line.to_owned()).collect()
+}
+
+/// A directory that only root may read, beside the logs.
+fn make_secret(world: &World) {
+    world.outside.create_dir_all("/secret/private").expect("made");
+    world.append("/secret/shadow.log", "secret\n");
+    world.append("/secret/private/shadow.log", "secret\n");
+}
+
+#[test]
+fn links_below_the_fixed_part_of_a_pattern_are_not_followed() {
+    check(&["/entry/**/*.log", "/plain/app.log"], |world| {
+        make_secret(world);
+        world.outside.create_dir_all("/log/deep").expect("made");
+        world.outside.create_dir_all("/plain").expect("made");
+        world.outside.symlink("/log", "/entry").expect("linked");
+        world.outside.symlink("/secret/shadow.log", "/log/file.log").expect("linked");
+        world.outside.symlink("/secret/shadow.log", "/log/deep/file.log").expect("linked");
+        world.outside.symlink("/secret", "/log/directory").expect("linked");
+        world.outside.symlink("/secret/shadow.log", "/plain/app.log").expect("linked");
+        world.append("/log/deep/good.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(15);
+        world.expect(&lines(&["one"]));
+        assert_eq!(skipped(world), 4);
+        // What takes the place of a link is read.
+        world.outside.remove("/log/file.log").expect("removed");
+        world.append("/log/file.log", "two\n");
+        world.wait_for(2);
+        world.wait(3);
+        assert_eq!(skipped(world), 3);
+        // What was followed is not read on through a link.
+        world.rename("/log/deep/good.log", "/log/moved");
+        world.outside.symlink("/secret/shadow.log", "/log/deep/good.log").expect("linked");
+        world.wait(20);
+        world.expect(&lines(&["one", "two"]));
+        assert_eq!(skipped(world), 4);
+    });
+}
+
+#[test]
+fn links_lead_only_where_the_settings_say() {
+    check(&["/log/**/*.log"], |world| {
+        make_secret(world);
+        world.settings.exclude = vec!["private".to_owned(), "/log/closed/**".to_owned()];
+        world.follow_links_to(&["/pods"]);
+        for directory in ["/pods/a/private", "/log/closed", "/log/real"] {
+            world.outside.create_dir_all(directory).expect("made");
+        }
+        for (path, link) in [
+            ("/secret/shadow.log", "/log/file.log"),
+            ("/secret", "/log/directory"),
+            ("/secret/private", "/log/other"),
+            ("/pods/a/private/0", "/log/excluded.log"),
+            ("/pods/a/private", "/log/hidden"),
+            ("/log/closed/x.log", "/log/inside.log"),
+            ("/pods/a/0", "/log/allowed.log"),
+            ("/log/real/x", "/log/near.log"),
+        ] {
+            world.outside.symlink(path, link).expect("linked");
+        }
+        for path in ["/pods/a/private/0", "/pods/a/private/1.log", "/log/closed/x.log"] {
+            world.append(path, "excluded\n");
+        }
+        world.append("/pods/a/0", "one\n");
+        world.append("/log/real/x", "two\n");
+        world.start();
+        world.wait_for(2);
+        world.wait(20);
+        world.expect(&lines(&["one", "two"]));
+        assert_eq!(skipped(world), 6);
+        // The reason is gone.
+        world.outside.symlink("/pods/a/1", "/log/file.log").expect("linked");
+        world.append("/pods/a/1", "three\n");
+        world.wait_for(3);
+        world.wait(3);
+        assert_eq!(skipped(world), 5);
+    });
+}
+
+#[test]
+fn hard_link_that_a_stranger_may_have_made_is_not_read() {
+    check(&["/log/*/*.log"], |world| {
+        make_secret(world);
+        for (directory, owner) in [("/log/eve", 1000), ("/log/root", 0)] {
+            world.outside.create_dir_all(directory).expect("made");
+            world.outside.set_owner(directory, owner).expect("given");
+        }
+        world.outside.hard_link("/secret/shadow.log", "/log/eve/a.log").expect("linked");
+        for number in 0..20 {
+            world.outside.hard_link("/secret/shadow.log", format!("/log/eve/{number}.log")).expect("linked");
+        }
+        // Eve's own file, and one that root linked.
+        world.append("/log/eve/own.log", "one\n");
+        world.outside.set_owner("/log/eve/own.log", 1000).expect("given");
+        world.outside.hard_link("/log/eve/own.log", "/log/eve/own.log.1").expect("linked");
+        world.append("/log/root/x.log", "two\n");
+        world.outside.hard_link("/log/root/x.log", "/log/root/x.log.1").expect("linked");
+        world.start();
+        world.wait_for(2);
+        world.wait(15);
+        world.expect(&lines(&["one", "two"]));
+        assert_eq!(skipped(world), 21);
+        world.settings.hard_links = HardLinks::Any;
+        world.kill();
+        world.start();
+        world.wait_for(3);
+        world.wait(3);
+        world.expect(&lines(&["one", "two", "secret"]));
+        assert_eq!(skipped(world), 0);
+    });
+}
+
+/// Rotation by links: the file is linked to its new name before the old one is removed.
+#[test]
+fn rotation_by_links_is_followed_where_it_is_not_trusted() {
+    check(&["/log/app.log"], |world| {
+        world.outside.set_owner("/log", 1000).expect("given");
+        world.append("/log/app.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.outside.hard_link("/log/app.log", "/log/app.log.1").expect("linked");
+        world.wait(20);
+        world.append("/log/app.log", "two\n");
+        world.wait_for(2);
+        world.wait(3);
+        world.outside.remove("/log/app.log").expect("removed");
+        world.append("/log/app.log", "three\n");
+        world.append("/log/app.log.1", "late\n");
+        world.wait_for(4);
+        world.wait(3);
+        world.expect(&lines(&["one", "two", "three", "late"]));
+        // A name that is alone again is read.
+        world.append("/log/other", "four\n");
+        world.rename("/log/app.log", "/log/app.log.2");
+        world.outside.hard_link("/log/other", "/log/app.log").expect("linked");
+        world.wait(5);
+        assert_eq!(skipped(world), 1);
+        world.outside.remove("/log/other").expect("removed");
+        world.wait_for(5);
+        world.wait(3);
+        assert_eq!(skipped(world), 0);
+    });
+}
+
+#[test]
+fn data_directory_is_not_read() {
+    check(&["/log/*", "/**/wal.log"], |world| {
+        world.outside.create_dir_all("/data/deep").expect("made");
+        world.append("/data/deep/wal.log", "own\n");
+        world.follow_links_to(&["/"]);
+        world.outside.symlink("/data/deep/wal.log", "/log/link").expect("linked");
+        world.outside.symlink("/data", "/log/wal.log").expect("linked");
+        world.append("/log/good", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(15);
+        world.expect(&lines(&["one"]));
+    });
+}
+
+/// The target is rotated while nothing runs: its last lines are in the directory of the target, not in that of the link.
+#[test]
+fn target_that_was_rotated_while_the_process_was_down_is_read_to_its_end() {
+    for compressed in [false, true] {
+        check(&["/log/containers/*.log"], |world| {
+            world.follow_links_to(&["/log/pods", "/docker"]);
+            for directory in ["/log/containers", "/log/pods/a", "/docker/1"] {
+                world.outside.create_dir_all(directory).expect("made");
+            }
+            world.outside.symlink("/docker/1/1-json.log", "/log/pods/a/0.log").expect("linked");
+            world.outside.symlink("/log/pods/a/0.log", "/log/containers/a.log").expect("linked");
+            let all = numbered(0, 3_000);
+            world.append("/docker/1/1-json.log", &text(&all[..1_000]));
+            world.start();
+            world.wait_for(1_000);
+            world.wait(2);
+            world.kill();
+            world.append("/docker/1/1-json.log", &text(&all[1_000..2_000]));
+            world.rename("/docker/1/1-json.log", "/docker/1/1-json.log.1");
+            if compressed {
+                let whole = world.outside.read("/docker/1/1-json.log.1").expect("there");
+                world.outside.write("/docker/1/1-json.log.1.gz", &gzip(&whole)).expect("written");
+                world.outside.remove("/docker/1/1-json.log.1").expect("removed");
+            }
+            world.append("/docker/1/1-json.log", &text(&all[2_000..]));
+            world.start();
+            world.wait_for(all.len());
+            world.wait(10);
+            world.expect(&all);
+            assert_eq!(world.lost(Lost::Deleted), 0);
+        });
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
