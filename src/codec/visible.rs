@@ -45,7 +45,7 @@ fn spelled(text: &[u8], stays: impl Fn(char) -> bool) -> String {
 }
 
 /// Control characters, and characters that change the direction of text or end a line without being a newline.
-fn steers(c: char) -> bool {
+pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -151,6 +151,18 @@ impl Outside {
         Ok(())
     }
 
+    /// Gives a file another name (a hard link).
+    pub fn link(&self, file: impl AsRef<Path>, name: impl AsRef<Path>) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let id = state.find(file.as_ref())?;
+        let place = named(&mut state, name.as_ref())?;
+        if place.id.is_some() {
+            return Err(error(libc::EEXIST));
+        }
+        state.change(vec![(place.directory, &place.name, Some(id))]);
+        Ok(())
+    }
+
     /// Creates a named pipe that nobody writes: something that is not a file.
     pub fn pipe(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let mut state = self.disk.state();
