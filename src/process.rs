@@ -6,6 +6,8 @@
 
 mod arrivals;
 pub mod changes;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 
 use crate::codec::envelope;

@@ -27,6 +27,8 @@ mod directories;
 mod disks;
 #[path = "e2e/files.rs"]
 mod files;
+#[path = "e2e/forged.rs"]
+mod forged;
 #[path = "e2e/found.rs"]
 mod found;
 #[path = "e2e/full_disk.rs"]
@@ -61,6 +63,8 @@ mod restart;
 mod rotation;
 #[path = "e2e/running.rs"]
 mod running;
+#[path = "e2e/service.rs"]
+mod service;
 #[path = "e2e/spread.rs"]
 mod spread;
 #[path = "e2e/starvation.rs"]

@@ -48,6 +48,8 @@ mod refusals;
 mod scene;
 #[path = "search/server.rs"]
 mod server;
+#[path = "search/tenants.rs"]
+mod tenants;
 #[path = "search/tls.rs"]
 mod tls;
 #[path = "e2e/wait.rs"]

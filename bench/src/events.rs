@@ -16,7 +16,7 @@ use tailwater::codec::envelope::EnvelopeKind;
 use tailwater::config::component::Facts;
 use tailwater::config::de::read;
 use tailwater::config::node::parse;
-use tailwater::config::types::{FieldName, FieldNames};
+use tailwater::config::types::{FieldName, FieldNames, OnConflict};
 use tailwater::parsers::{Events, Parse};
 use tailwater::process::{self, Chain};
 use tailwater::transforms::{Opening, Step, Transform, open_all, run_all};
@@ -60,7 +60,9 @@ fn processor() -> Box<dyn Processor> {
     let off = || FieldName::Off;
     let fields = FieldNames { timestamp: off(), host: off(), file: off(), offset: off(), ..FieldNames::default() };
     let parse = Some(Parse::Json(Default::default()));
-    let events = Events { fields, kind: EnvelopeKind::File, parse, timezone: None, bytes_max: LINE_BYTES_DEFAULT };
+    let on_conflict = OnConflict::Ours;
+    let kind = EnvelopeKind::File;
+    let events = Events { fields, on_conflict, kind, parse, timezone: None, bytes_max: LINE_BYTES_DEFAULT };
     let chain = Chain { steps: steps(), ..Chain::default() };
     process::spec(&events, vec![Arc::new(chain)], &facts()).open(ShardId(0))
 }

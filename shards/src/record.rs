@@ -11,7 +11,7 @@ use crate::env::Timestamp;
 use crate::limits::{COMPUTED_BYTES_MAX, COMPUTED_VALUES_MAX};
 use crate::scan::escape_json_into;
 use crate::scan::json::{Line, Slot, unescape_key};
-use crate::shape::{Cast, EditId, Field, Find, From, KeyId, Meta, Segment, ShapeId, Shapes, Source};
+use crate::shape::{Cast, EditId, Field, Find, From, Guarded, KeyId, Meta, Segment, ShapeId, Shapes, Source};
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub enum Value<'a> {
 #[derive(Default)]
 pub struct Metas {
     bytes: Vec<u8>,
-    values: [Range<usize>; 3],
+    values: [Range<usize>; 5],
 }
 
 impl Metas {
@@ -158,6 +158,38 @@ impl Record<'_> {
     /// When it was read, whatever its own time is.
     pub fn arrived(&self) -> Timestamp {
         self.arrived
+    }
+
+    /// What the input knows about the event, as JSON, whatever its fields are. None if it does not know this.
+    #[inline]
+    pub fn origin(&self, meta: Meta) -> Option<&[u8]> {
+        let known = match meta {
+            Meta::Offset => &self.made.offset,
+            meta => self.metas.get(meta),
+        };
+        (!known.is_empty()).then_some(known)
+    }
+
+    /// Says that it has no position in a source.
+    pub fn forget_offset(&mut self) {
+        self.made.offset.clear();
+    }
+
+    /// Whether it is a line with contested fields that is not settled.
+    #[inline]
+    pub fn is_contested(&self) -> bool {
+        self.shapes.is_contested(self.shape)
+    }
+
+    /// Its contested fields, as long as it has not been edited.
+    pub fn contested(&self) -> &[Field] {
+        self.shapes.contested(self.shape)
+    }
+
+    /// Why a key is guarded, if it is.
+    #[inline]
+    pub fn guarded(&self, key: KeyId) -> Option<Guarded> {
+        self.shapes.guarded(key)
     }
 
     /// The original event.
@@ -315,6 +347,12 @@ impl Recast<'_> {
     /// The key for a name from the event.
     pub fn key(&mut self, name: &[u8]) -> KeyId {
         self.shapes.key_of_event(name)
+    }
+
+    /// Why a key is guarded, if it is.
+    #[inline]
+    pub fn guarded(&self, key: KeyId) -> Option<Guarded> {
+        self.shapes.guarded(key)
     }
 
     /// Adds a field; `push` appends JSON.

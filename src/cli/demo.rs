@@ -1,9 +1,10 @@
 //! `demo`: shows the whole pipeline on live input, without setup.
 //!
-//! Writes a JSON log to a new temporary directory and rotates it, follows it through the write-ahead log, transforms its
+//! Writes a JSON log to a new temporary directory that only its owner can enter, and rotates it, follows it through the write-ahead log, transforms its
 //! events, and writes them to an archive in the same directory, and to a server if one is given. At the end it checks in the
 //! archive what happened to every line that was written. A server that does not respond delays the end, but never prevents it.
 
+mod place;
 mod writer;
 
 use super::{Exit, output};
@@ -90,8 +91,7 @@ impl Target {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let directory = std::env::temp_dir().join(format!("tailwater-demo-{}", std::process::id()));
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let directory = place::create(&std::env::temp_dir())?;
     let result = demonstrate(&directory, arguments);
     if arguments.keep {
         output::print(&format!("kept: {}\n", directory.display()))?;

@@ -17,6 +17,7 @@ mod try_;
 mod validate;
 mod wal;
 
+use crate::codec::visible::steers;
 use clap::{Parser, Subcommand};
 use output::ReaderGone;
 use std::ffi::OsString;
@@ -71,7 +72,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             // Help and version are answers, not errors: clap prints them to standard output.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            let _ = error.print();
+            let plain = error.to_string();
+            match plain.chars().any(|c| steers(c) && !matches!(c, '\n' | '\t')) {
+                // It repeats an argument, which a pattern of the shell may have made of a stranger's file name.
+                true => output::complain(&plain),
+                false => _ = error.print(),
+            }
             return exit;
         }
     };

@@ -144,6 +144,24 @@ impl Template {
         })
     }
 
+    /// Whether a letter, a digit or a date comes before the first field. Then no value decides how the text begins.
+    pub fn begins_fixed(&self) -> bool {
+        self.before_fields().any(|part| match part {
+            Part::Literal(text) => String::from_utf8_lossy(text).contains(char::is_alphanumeric),
+            Part::Date(_) | Part::Field(_) => true,
+        })
+    }
+
+    /// Whether the text begins with a field.
+    pub fn begins_with_field(&self) -> bool {
+        self.has_fields() && self.before_fields().next().is_none()
+    }
+
+    /// The parts before the first field.
+    fn before_fields(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().take_while(|part| !matches!(part, Part::Field(_)))
+    }
+
     /// The number of bytes that it has only because an event without fields has none of its fields.
     pub fn missing_bytes(&self) -> usize {
         self.fields().map(|name| self.missing(name).len()).sum()
@@ -189,6 +207,11 @@ impl Template {
     }
 }
 
+/// Whether a string looks like a template. For settings that are sent as they are.
+pub fn is_template(text: &str) -> bool {
+    text.find("{{").is_some_and(|open| text[open..].contains("}}"))
+}
+
 /// What is behind the name of a field that is wrong: nothing, if it does not end.
 pub fn behind_name(text: &str) -> &str {
     marked::find(text, "}}").map_or("", |close| &text[close + 2..])
@@ -225,6 +248,11 @@ fn name_and_default(inside: &str) -> Result<(String, Option<String>), String> {
     let shown = shown.trim();
     if name.is_empty() {
         return Err("`{{ }}` has no field name".to_owned());
+    }
+    if name.starts_with("origin()") {
+        let help =
+            "write for example `add: {source: \"{{ origin().file }}\"}` in `transforms`, and use that field here";
+        return Err(format!("`{shown}` is known only in conditions and in `add`: {help}"));
     }
     let Some(filter) = bar.map(|bar| inside[bar + 1..].trim()) else { return Ok((name, None)) };
     let plain = marked::plain(filter);
@@ -351,6 +379,28 @@ mod tests {
             assert_eq!(render(missing, line), ("unknown".to_owned(), false), "{missing}");
         }
         assert_eq!(render("{{a}}", r#"{"a":"\x"}"#), ("unknown".to_owned(), false));
+    }
+
+    #[test]
+    fn it_is_known_whether_a_value_decides_the_beginning() {
+        let begins = |text: &str| {
+            let template = Template::parse(text).expect("a template");
+            (template.begins_fixed(), template.begins_with_field())
+        };
+        for fixed in ["logs", "l{{ a }}", ".l{{ a }}", "%Y{{ a }}", "ü-{{ a }}"] {
+            assert_eq!(begins(fixed), (true, false), "{fixed}");
+        }
+        for open in ["{{ a }}", "{{ a }}-logs", "{{ a | default('x') }}"] {
+            assert_eq!(begins(open), (false, true), "{open}");
+        }
+        assert_eq!(begins(".{{ a }}logs"), (false, false));
+    }
+
+    #[test]
+    fn origin_is_not_taken_for_a_field() {
+        let told = Template::parse("x-{{ origin().file }}").expect_err("not a field");
+        assert!(told[0].contains("add: {source:"), "{told:?}");
+        assert!(is_template("a {{ b }}") && !is_template("a }} {{ b") && !is_template("{b}"));
     }
 
     #[test]

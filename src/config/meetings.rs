@@ -215,9 +215,8 @@ fn exposed<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem>
     Some(
         Problem::warning(span, format!("{shown} {what}"))
             .label("who can write there can move, replace and block the files of this output")
-            .help(
-                "use a directory that belongs to root or to the user that runs Tailwater, with the mode 0750 or 0755",
-            ),
+            .help("use a directory that belongs to root or to the user that runs Tailwater, with the mode 0750 or 0755")
+            .independent(),
     )
 }
 
@@ -232,7 +231,8 @@ fn linked<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem> 
     Some(
         Problem::warning(span, format!("{shown} is a symbolic link, which this output does not follow"))
             .label(format!("links are followed only up to {up_to}"))
-            .help("mount the target there (`mount --bind`), or name it in `path`"),
+            .help("mount the target there (`mount --bind`), or name it in `path`")
+            .independent(),
     )
 }
 

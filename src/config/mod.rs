@@ -11,6 +11,7 @@
 
 pub mod claims;
 pub mod component;
+mod conflicts;
 pub mod de;
 pub mod dlq;
 pub mod env;
@@ -116,6 +117,7 @@ fn load_with<E: Env>(
     let plan = root.as_ref().and_then(|root| {
         let (plan, tree) = plan_of_tree::<E>(root, here, &mut problems)?;
         meetings::check::<E>(&plan, &tree, disk, &mut problems);
+        conflicts::check::<E>(&plan, &tree, &mut problems);
         if let Some(disk) = disk {
             files::check(&plan, &tree, root, disk, &mut problems);
         }

@@ -10,13 +10,15 @@ use super::pipeline::Match;
 use super::problem::{Problem, Severity, Span};
 use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
 use super::trial::{TrialPlan, plan_trials};
-use super::types::{ByteSize, FieldName, FieldNames, Period};
+use super::types::{ByteSize, FieldName, FieldNames, OnConflict, Period};
 use super::was::earlier_names;
 use crate::codec::zone::Zone;
 use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
+use crate::parsers::Events;
 use crate::process::Chain;
 use crate::telemetry::log::LogOptions;
+use crate::transforms::theirs::EVENT;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -152,6 +154,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances,
     let tests = plan_trials(&raw, &pipelines, root, problems);
     for (name, input) in &raw.inputs {
         check_fields(input.fields::<E>(), &["inputs", name, "fields"], root, problems);
+        check_event(&input.events::<E>(), &["inputs", name, "fields"], root, problems);
     }
     if raw.outputs.len() > limits::OUTPUTS_MAX {
         let span = root.span_at(&["outputs", &raw.outputs[limits::OUTPUTS_MAX].0]);
@@ -345,6 +348,29 @@ fn check_fields(fields: &FieldNames, path: &[&str; 3], root: &Node, problems: &m
             );
         }
     }
+}
+
+/// A field of the input cannot be where the values are kept that events have for such fields.
+fn check_event(events: &Events, path: &[&str; 3], root: &Node, problems: &mut Vec<Problem>) {
+    let fields = &events.fields;
+    let all = [
+        ("timestamp", &fields.timestamp),
+        ("host", &fields.host),
+        ("file", &fields.file),
+        ("offset", &fields.offset),
+        ("truncated", &fields.truncated),
+    ];
+    let is_event = |field: &FieldName| matches!(field, FieldName::Named(name) if name == EVENT);
+    let wrong = all.into_iter().filter(|(_, field)| events.on_conflict == OnConflict::Ours && is_event(field));
+    problems.extend(wrong.map(|(key, _)| {
+        let [section, input, fields] = *path;
+        Problem::error(
+            root.span_at(&[section, input, fields, key]),
+            format!("the field of `{key}` is called `{EVENT}`"),
+        )
+        .label("this object keeps the values that events have for fields of the input")
+        .help("choose another name; or, if events may set these fields, write `on_conflict: theirs`")
+    }));
 }
 
 fn wal(raw: &Raw, shards: usize, longest_line: usize, root: &Node, problems: &mut Vec<Problem>) -> WalOptions {

@@ -4,7 +4,7 @@
 //! `${NAME}`, never as its value. Does not decide what is wrong.
 
 use super::env::Variable;
-use crate::codec::visible::{visible, visible_lines};
+use crate::codec::visible::{steers, visible, visible_lines};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 /// A range of bytes in the file.
@@ -184,7 +184,7 @@ impl Report {
         problems.sort_by_key(|problem| problem.span);
         let mut out = String::new();
         for problem in problems {
-            push_without_c1(&self.render_one(problem, &renderer), &mut out);
+            push_escaped(&self.render_one(problem, &renderer), &mut out);
             out.push_str("\n\n");
         }
         out
@@ -233,12 +233,13 @@ impl Report {
 /// Bytes of a line that are shown, starting at the problem.
 const WINDOW_BYTES_MAX: usize = 400;
 
-/// The renderer replaces control characters that could steer a terminal, but not those above ASCII: this does.
-fn push_without_c1(rendered: &str, out: &mut String) {
+/// The renderer replaces some of what could control a terminal, among it every escape of a source, and adds its own for colors:
+/// this replaces the rest.
+fn push_escaped(rendered: &str, out: &mut String) {
     for c in rendered.chars() {
-        match c {
-            '\u{80}'..='\u{9f}' => out.extend(c.escape_default()),
-            c => out.push(c),
+        match steers(c) && !matches!(c, '\u{1b}' | '\n' | '\t') {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
         }
     }
 }
@@ -253,14 +254,13 @@ mod tests {
 
     #[test]
     fn names_out_of_a_configuration_steer_no_terminal() {
-        let hostile = "a\u{1b}[2J\u{7f}\u{9b}2J\u{202e}b";
+        let hostile = "a\u{1b}[2J\u{7f}\u{9b}2J\u{202e}\u{200f}\u{61c}\u{2028}b";
         let text = format!("x: {hostile}\n");
         let spanned = Problem::error(Span { start: 3, end: 6 }, hostile).label(hostile).help(hostile);
         let whole = Problem::whole(hostile).label(hostile).help(hostile);
         let report = Report { file: hostile.to_owned(), text, problems: vec![spanned, whole] };
         let shown = report.render(false);
-        let steers = |c: &char| c.is_control() && *c != '\n' || *c == '\u{202e}';
-        assert_eq!(shown.chars().find(steers), None, "{shown:?}");
+        assert_eq!(shown.chars().find(|c| steers(*c) && *c != '\n'), None, "{shown:?}");
         assert!(shown.contains("2J"), "{shown}");
     }
 }

@@ -296,6 +296,17 @@ impl Default for FieldNames {
     }
 }
 
+/// Whose value a field has if the input adds it and an event has a field of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// The input's. The value of the event is kept in the object `event`: `event.host`.
+    #[default]
+    Ours,
+    /// The event's, so that whoever writes events can make them look as if they came from elsewhere.
+    Theirs,
+}
+
 /// How an output writes an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -56,6 +56,7 @@ impl<'a, F: Fields + ?Sized> Search<'a, '_, F> {
         let all = described.join(" and ");
         match (error, node) {
             (EvalError::NoSuchField(_) | EvalError::NotBool, _) => self.program.explain(error),
+            (EvalError::NoSuchKey, Node::Origin(part)) => format!("the input does not know `origin().{}`", part.name()),
             (_, _) if described.is_empty() => self.program.explain(error),
             (EvalError::NoSuchKey, Node::Select(_, name)) => format!("{all} has no field `{name}`"),
             (EvalError::NoSuchKey, _) => format!("the map has no such key: {all}"),
@@ -75,6 +76,7 @@ impl<'a, F: Fields + ?Sized> Search<'a, '_, F> {
                 None => with_article(Type::of(value)),
             },
             Node::Constant(_) => with_article(Type::of(value)),
+            Node::Origin(part) => format!("`origin().{}`, {}", part.name(), with_article(Type::of(value))),
             _ => format!("{} that is computed", with_article(Type::of(value))),
         }
     }
@@ -111,6 +113,7 @@ fn with_article(kind: Type) -> String {
 fn operands(node: &Node) -> Vec<&Node> {
     match node {
         Node::Constant(_) | Node::Field(_) | Node::HasField(_) | Node::Variable(_) => Vec::new(),
+        Node::Origin(_) | Node::HasOrigin(_) => Vec::new(),
         Node::Select(of, _) | Node::Has(of, _) | Node::Not(of) | Node::Negate(of) => vec![of],
         Node::InSet(of, _) | Node::Call(_, of) | Node::Matches(of, _) => vec![of],
         Node::And(all) | Node::Or(all) | Node::List(all) => all.iter().collect(),

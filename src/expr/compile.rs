@@ -11,6 +11,7 @@ use super::eval::{Machine, NoFields, Scratch};
 use super::functions::{FUNCTIONS, Function, Row, Style};
 use super::macros;
 use super::node::{Node, Set};
+use super::origin::{self, Origin};
 use super::value::{List, Value};
 use crate::codec::path::{Path, Segment};
 use crate::codec::pattern::compile as compile_pattern;
@@ -28,6 +29,7 @@ pub(super) type Typed = (Node, Type);
 #[derive(Default)]
 pub(super) struct Compiler {
     pub paths: Vec<Path>,
+    pub origins: Vec<Origin>,
     numbers: HashMap<Path, PathIndex>,
     pub patterns: Vec<Regex>,
     /// The variables of the enclosing macros with their types, the innermost last.
@@ -110,6 +112,14 @@ impl Compiler {
         number
     }
 
+    /// Notes that a part of the origin is read.
+    pub fn origin(&mut self, part: Origin) -> Origin {
+        if !self.origins.contains(&part) {
+            self.origins.push(part);
+        }
+        part
+    }
+
     fn variable(&self, name: &str) -> Option<(usize, Type)> {
         self.variables.iter().rev().enumerate().find(|(_, (own, _))| own == name).map(|(out, (_, kind))| (out, *kind))
     }
@@ -119,6 +129,11 @@ impl Compiler {
             return Ok((Node::Field(self.number(path)), Type::Any));
         }
         match &expr.kind {
+            Kind::Select(of, name) if let Some(part) = origin::part(of, name, expr) => {
+                let part = self.origin(part?);
+                let found = if part == Origin::Offset { Type::Int } else { Type::String };
+                Ok((Node::Origin(part), found))
+            }
             Kind::Name(name) => {
                 let (out, found) = self.variable(name).unwrap_or((0, Type::Any));
                 Ok((Node::Variable(out), found))
@@ -210,6 +225,10 @@ impl Compiler {
         if let Some(result) = macros::compile(self, call, expr) {
             return result;
         }
+        if call.name == origin::FUNCTION && call.receiver.is_none() {
+            let what = "`origin()` is no value of its own and takes no arguments: it needs the name of a part";
+            return Err(ExprError::new(expr.span.clone(), what).help(origin::help()));
+        }
         let row = find_function(call)?;
         let operands: Vec<&Expr> = call.receiver.as_deref().into_iter().chain(&call.arguments).collect();
         if operands.len() != row.operands.len() {
@@ -295,7 +314,7 @@ fn find_function(call: &Call) -> Result<&'static Row, ExprError> {
         if let Some(help) = foreign(&call.name) {
             return Err(error.help(help));
         }
-        let names = FUNCTIONS.iter().map(|row| row.name).chain(macros::NAMES);
+        let names = FUNCTIONS.iter().map(|row| row.name).chain(macros::NAMES).chain([origin::FUNCTION]);
         return Err(match nearest(&call.name, names) {
             Some(name) => error.help(format!("did you mean `{name}`?")),
             None => error.help("see docs/expressions.md for a list of the functions"),

@@ -10,6 +10,7 @@ use super::ast::Comparison;
 use super::error::EvalError;
 use super::json::value_of;
 use super::node::{Node, Walk, WalkKind};
+use super::origin::Origin;
 use super::quick;
 use super::value::{List, Map, Text, Value};
 use regex_automata::Input;
@@ -21,6 +22,12 @@ use std::sync::Arc;
 pub trait Fields {
     /// The value at the path with this number, if the event has one.
     fn get(&self, path: PathIndex) -> Option<FieldValue<'_>>;
+
+    /// What the input knows about the event, if it knows this.
+    fn origin(&self, part: Origin) -> Option<FieldValue<'_>> {
+        let _ = part;
+        None
+    }
 }
 
 /// The value of a field as stored in the event.
@@ -89,6 +96,7 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
                 other => other,
             }),
             Node::HasField(path) => Ok(self.fields.get(*path).is_some()),
+            Node::HasOrigin(part) => Ok(self.fields.origin(*part).is_some()),
             Node::Has(of, name) => self.has(of, name, scopes),
             Node::Compare(comparison, operands) => {
                 if let [Node::Field(path), Node::Constant(constant)] = &**operands
@@ -141,6 +149,11 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
                 Some(FieldValue::Json(json)) => value_of(json),
                 Some(FieldValue::Text(text)) => Ok(Value::String(Text::Plain(text))),
                 None => Err(EvalError::NoSuchField(*path)),
+            },
+            Node::Origin(part) => match self.fields.origin(*part) {
+                Some(FieldValue::Json(json)) => value_of(json),
+                Some(FieldValue::Text(text)) => Ok(Value::String(Text::Plain(text))),
+                None => Err(EvalError::NoSuchKey),
             },
             Node::Variable(out) => Ok(variable(*out, scopes)),
             Node::Select(of, name) => match self.value(of, scopes)? {

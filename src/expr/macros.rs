@@ -9,6 +9,7 @@ use super::check::Type;
 use super::compile::{Compiler, Typed, fold};
 use super::error::ExprError;
 use super::node::{Node, Walk, WalkKind};
+use super::origin;
 use super::value::Value;
 
 /// The names, for suggestions.
@@ -42,6 +43,11 @@ fn has(compiler: &mut Compiler, call: &Call, expr: &Expr) -> Result<Typed, ExprE
     };
     if let Some(path) = compiler.path_of(argument) {
         return Ok((Node::HasField(compiler.number(path)), Type::Bool));
+    }
+    if let Kind::Select(of, name) = &argument.kind
+        && let Some(part) = origin::part(of, name, argument)
+    {
+        return Ok((Node::HasOrigin(compiler.origin(part?)), Type::Bool));
     }
     let (of, name) = match &argument.kind {
         Kind::Select(of, name) => (of, name.clone()),

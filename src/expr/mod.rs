@@ -22,6 +22,7 @@ mod json;
 mod lexer;
 mod macros;
 mod node;
+mod origin;
 mod parser;
 mod quick;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod value;
 pub use doubts::Doubt;
 pub use error::{EvalError, ExprError};
 pub use eval::{FieldValue, Fields, Scratch};
+pub use origin::Origin;
 pub use value::{List, Map, Text, Value};
 
 use crate::codec::marked;
@@ -66,6 +68,7 @@ pub struct Program {
     source: Arc<str>,
     root: Arc<Node>,
     paths: Arc<[Path]>,
+    origins: Arc<[Origin]>,
     patterns: Arc<[Regex]>,
     doubts: Arc<[Doubt]>,
 }
@@ -91,7 +94,7 @@ impl Program {
 
     /// Rejects an expression that reads no field and has no value: it never will have one.
     fn refuse_hopeless(&self) -> Result<(), ExprError> {
-        if !self.paths.is_empty() {
+        if !self.paths.is_empty() || !self.origins.is_empty() {
             return Ok(());
         }
         let Err(error) = self.evaluate(&NoFields, &mut Scratch::default()) else { return Ok(()) };
@@ -117,6 +120,7 @@ impl Program {
             source: marked::shown(source).into(),
             root: Arc::new(root),
             paths: compiler.paths.into(),
+            origins: compiler.origins.into(),
             patterns: compiler.patterns.into(),
             doubts: doubts::doubts(&expr, source).into(),
         };
@@ -141,6 +145,11 @@ impl Program {
     /// Every path that it can read, each once, in the order of their numbers.
     pub fn paths(&self) -> &[Path] {
         &self.paths
+    }
+
+    /// The parts of the origin that it can read, each once.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
     }
 
     /// Buffers for [`Program::test`], warm.

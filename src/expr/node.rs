@@ -6,6 +6,7 @@ use super::PathIndex;
 use super::ast::{Arithmetic, Comparison};
 use super::error::EvalError;
 use super::functions::Function;
+use super::origin::Origin;
 use super::value::{Text, Value};
 
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(super) enum Node {
     Constant(Value<'static>),
     Field(PathIndex),
     HasField(PathIndex),
+    Origin(Origin),
+    HasOrigin(Origin),
     /// The variable of a macro: the number of macros between it and its own.
     Variable(usize),
     Select(Box<Node>, Box<str>),

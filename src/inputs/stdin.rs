@@ -10,7 +10,7 @@ use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{Cut, Ending, LineTooLong, Place, Rules, cut, finish, place_at};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::timezone::Timezone;
-use crate::config::types::{ByteSize, FieldNames, Ring};
+use crate::config::types::{ByteSize, FieldNames, OnConflict, Ring};
 use crate::parsers::{Events, Parse};
 use futures_lite::future;
 use schemars::JsonSchema;
@@ -48,6 +48,8 @@ pub struct Settings {
     pub timezone: Option<Timezone>,
     /// Names of the fields of each event. This input has no `file` and no `offset`.
     pub fields: FieldNames,
+    /// Whose value a field has if both the input and an event have it.
+    pub on_conflict: OnConflict,
     /// The lane to the pipeline.
     pub ring: Ring,
 }
@@ -63,6 +65,7 @@ impl Default for Settings {
             parse: None,
             timezone: None,
             fields: FieldNames::default(),
+            on_conflict: OnConflict::default(),
             ring: Ring::default(),
         }
     }
@@ -91,6 +94,7 @@ impl<E: Env> InputSettings<E> for Settings {
     fn events(&self) -> Events {
         Events {
             fields: self.fields.clone(),
+            on_conflict: self.on_conflict,
             kind: EnvelopeKind::Stream,
             parse: self.parse.clone(),
             timezone: self.timezone.clone(),

@@ -2,14 +2,16 @@
 //!
 //! Guarantees: lines are written whole and in the order of the WAL. A slow reader stops only this output, because writing
 //! happens outside the executor. If the reader is gone, the process ends, because nothing written later could reach anyone.
-//! After a write that failed halfway, the bytes that were written may be written again.
+//! After a write that failed halfway, the bytes that were written may be written again. On a terminal, nothing in an event can
+//! control it: see [`crate::codec::visible`]. A pipe or a file receives the bytes unchanged.
 
 use super::encoding::{Encoding, message_field, output_full};
+use crate::codec::visible::visible_in_pieces;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::types::{Batching, Encode, Newlines, Retry, TextForm, WhenFull, WithoutMessage};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::Env;
@@ -65,7 +67,8 @@ impl<E: Env> OutputSettings<E> for Settings {
     fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
         let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
         let encoding = Encoding::new(self.encode, &form);
-        Arc::new(Spec { encoding, target: Arc::new(Mutex::new(io::stdout())), writing: Arc::default() })
+        let (target, terminal) = (Arc::new(Mutex::new(io::stdout())), io::stdout().is_terminal());
+        Arc::new(Spec { encoding, target, terminal, writing: Arc::default() })
     }
 
     fn batching(&self) -> Batching {
@@ -96,6 +99,8 @@ type Target = Arc<Mutex<dyn Write + Send>>;
 struct Spec {
     encoding: Encoding,
     target: Target,
+    /// Whether the target is a terminal.
+    terminal: bool,
     /// A write in progress holds its own handle.
     writing: Arc<()>,
 }
@@ -106,14 +111,16 @@ impl<E: Env> OutputSpec<E> for Spec {
     }
 
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
-        let (encoding, target, writing) = (self.encoding.clone(), self.target.clone(), self.writing.clone());
+        let (encoding, terminal) = (self.encoding.clone(), self.terminal);
+        let (target, writing) = (self.target.clone(), self.writing.clone());
         Box::pin(async move {
             // A write of an earlier instance that still blocks holds a third handle and a blocking thread. There is at most
             // one such write.
             while Arc::strong_count(&writing) > ATTACHED {
                 context.env.sleep(ATTACH_INTERVAL).await;
             }
-            Ok(Box::new(Console { context, encoding, target, writing, buffer: Vec::new() }) as Box<dyn Output>)
+            Ok(Box::new(Console { context, encoding, target, terminal, writing, buffer: Vec::new() })
+                as Box<dyn Output>)
         })
     }
 }
@@ -128,6 +135,8 @@ struct Console<E: Env> {
     context: OutputContext<E>,
     encoding: Encoding,
     target: Target,
+    /// Whether the target is a terminal.
+    terminal: bool,
     writing: Arc<()>,
     buffer: Vec<u8>,
 }
@@ -140,10 +149,14 @@ impl<E: Env> Output for Console<E> {
             let mut refused = Vec::new();
             self.encoding.delivery(delivery, &mut buffer, &mut refused);
             let (target, writing) = (self.target.clone(), self.writing.clone());
+            let terminal = self.terminal.then(|| matches!(self.encoding, Encoding::Json));
             let written = self.context.env.blocking(move || {
                 let _writing = writing;
                 let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
-                let result = write_whole(&mut *target, &buffer);
+                let result = match terminal {
+                    Some(json) => visible_in_pieces(&buffer, json, |piece| write_whole(&mut *target, piece.as_bytes())),
+                    None => write_whole(&mut *target, &buffer),
+                };
                 (buffer, result)
             });
             let (buffer, result) = written.await;
@@ -246,9 +259,18 @@ mod tests {
 
     /// Delivers `lines` once. Returns the outcome, and the phase of the engine.
     fn deliver(encoding: Encoding, target: &Arc<Mutex<Terminal>>, lines: Vec<String>) -> (Outcome, Phase) {
+        deliver_to(encoding, target, false, lines)
+    }
+
+    fn deliver_to(
+        encoding: Encoding,
+        target: &Arc<Mutex<Terminal>>,
+        terminal: bool,
+        lines: Vec<String>,
+    ) -> (Outcome, Phase) {
         let mut simulation = Simulation::new(1);
         let context = context(simulation.env(ShardId(0)));
-        let spec = Spec { encoding, target: target.clone(), writing: Arc::default() };
+        let spec = Spec { encoding, target: target.clone(), terminal, writing: Arc::default() };
         let outcome = Rc::new(RefCell::new(None));
         let (result, stop, env) = (outcome.clone(), context.stop.clone(), context.env.clone());
         env.spawn("test", async move {
@@ -282,6 +304,25 @@ mod tests {
         );
         deliver(encoding, &target, vec!["{\"a\":1,\"m\":\"x\\ty\"}\n".to_owned(), "{\"a\":2}\n".to_owned()]);
         assert_eq!(target.lock().expect("no panic").written, b"x\ty\n{\"a\":2}\n");
+    }
+
+    #[test]
+    fn events_cannot_control_a_terminal_and_a_pipe_gets_them_unchanged() {
+        let json = "{\"m\":\"a\u{9b}2J\u{202e}b\u{7f}\"}\n";
+        let escaped = "{\"m\":\"\\u001b]0;owned\\u0007\"}\n";
+        let text =
+            |newlines| Encoding::new(Encode::Text, &TextForm { field: "m", newlines, without: WithoutMessage::Json });
+        for (encoding, terminal, written) in [
+            (Encoding::Json, false, format!("{json}{escaped}")),
+            (Encoding::Json, true, format!("{{\"m\":\"a\\u009b2J\\u202eb\\u007f\"}}\n{escaped}")),
+            (text(Newlines::Keep), false, "a\u{9b}2J\u{202e}b\u{7f}\n\u{1b}]0;owned\u{7}\n".to_owned()),
+            (text(Newlines::Keep), true, "a\\u{9b}2J\\u{202e}b\\u{7f}\n\\u{1b}]0;owned\\u{7}\n".to_owned()),
+        ] {
+            let target = Arc::new(Mutex::new(Terminal::default()));
+            deliver_to(encoding, &target, terminal, vec![json.to_owned(), escaped.to_owned()]);
+            let bytes = target.lock().expect("no panic").written.clone();
+            assert_eq!(String::from_utf8(bytes).expect("UTF-8"), written, "{terminal}");
+        }
     }
 
     #[test]

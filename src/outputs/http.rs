@@ -13,6 +13,7 @@ use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
 use super::requests::part::{Part, Slice};
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status};
+use crate::codec::template::is_template;
 use crate::codec::text::TextEncoder;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::types::{
@@ -261,6 +262,11 @@ fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), (&'st
     };
     if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&header) {
         return Err(("this header is set for each request", "remove it"));
+    }
+    if is_template(value.expose()) {
+        let help =
+            "write a fixed value; to send different values, write one output for each and route events with `when`";
+        return Err(("a header takes no fields of events", help));
     }
     let Ok(mut value) = HeaderValue::from_str(value.expose()) else {
         return Err(("its value contains a character that is not allowed in a header", "remove control characters"));

@@ -4,7 +4,7 @@ pub mod json;
 
 use crate::codec::envelope::EnvelopeKind;
 use crate::config::timezone::Timezone;
-use crate::config::types::FieldNames;
+use crate::config::types::{FieldNames, OnConflict};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -15,6 +15,8 @@ use std::fmt;
 pub struct Events {
     /// The names of the fields that it adds.
     pub fields: FieldNames,
+    /// Whose value a field has that both the input and the event have.
+    pub on_conflict: OnConflict,
     /// The kind of their source.
     pub kind: EnvelopeKind,
     /// How they are parsed.

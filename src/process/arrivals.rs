@@ -1,15 +1,17 @@
 //! The events of one input on one shard, as they become records: parsed once per batch, then passed to each pipeline.
 //!
 //! Guarantees: each record starts with the event as the input made it, whatever another pipeline did to it. A line that cannot
-//! be parsed becomes a record of its text with the reason in `parse_error`, or no record, as the input is configured.
+//! be parsed becomes a record of its text with the reason in `parse_error`, or no record, as the input is configured. With
+//! `on_conflict: ours`, no event has a value of its own in a field of the input: it is kept in the object `event`.
 
 use crate::codec::calendar::rfc3339_micros;
 use crate::codec::envelope::{EnvelopeKind, push_string};
 use crate::config::facts::Facts;
 use crate::config::timezone::Timezone;
-use crate::config::types::FieldName;
+use crate::config::types::{FieldName, OnConflict};
 use crate::parsers::{Events, OnError, Parse};
 use crate::transforms::Opening;
+use crate::transforms::theirs::Theirs;
 use std::io::Write as _;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, Letters};
@@ -31,6 +33,10 @@ pub(super) struct Arrivals {
     truncated: Option<EditId>,
     /// Reduces an event to the fields that events made by transforms have.
     made: EditId,
+    /// Settles events with fields that only the input sets.
+    theirs: Theirs,
+    /// Whether the source has a name and positions.
+    of_file: bool,
     host: Vec<u8>,
     /// Events that could not be parsed and are not counted yet.
     unparsed: u64,
@@ -55,7 +61,11 @@ impl Arrivals {
             FieldName::Off => events.parse.is_some().then_some("message"),
         };
         let metas = metas(events);
-        let mut shapes = Shapes::new(&metas, text);
+        let mut shapes = Shapes::guarding(&guarded(events, &metas), &metas, text);
+        let of_file = events.kind == EnvelopeKind::File;
+        if of_file {
+            shapes.know_offset();
+        }
         let key = shapes.key(PARSE_ERROR.as_bytes());
         let parse_error = shapes.register_edit(Edit::Computed(key));
         let truncated = match &events.fields.truncated {
@@ -70,6 +80,7 @@ impl Arrivals {
         let made = shapes.register_edit(Edit::Keep(kept));
         let timezone = events.timezone.as_ref().map_or(&facts.timezone, |Timezone(zone)| zone);
         let facts = &Facts { timezone: timezone.clone(), ..facts.clone() };
+        let theirs = Theirs::open(&mut Opening { shapes: &mut shapes, facts });
         let opened = open(&mut Opening { shapes: &mut shapes, facts });
         let mut host = Vec::new();
         push_string(facts.host.as_bytes(), &mut host);
@@ -80,6 +91,8 @@ impl Arrivals {
             parse_error,
             truncated,
             made,
+            theirs,
+            of_file,
             host,
             unparsed: 0,
         };
@@ -92,7 +105,10 @@ impl Arrivals {
         metas.clear();
         metas.set(Meta::Timestamp, |out| push_timestamp(batch.received, out));
         metas.set(Meta::Host, |out| out.extend_from_slice(&self.host));
-        metas.set(Meta::File, |out| push_string(&batch.source.name, out));
+        metas.set(Meta::Input, |out| push_string(batch.source.input.as_bytes(), out));
+        if self.of_file {
+            metas.set(Meta::File, |out| push_string(&batch.source.name, out));
+        }
         self.workshop.shapes.renew_if_due();
         if let Some((parser, _)) = &mut self.parser {
             parser.parse(batch.chunk.padded(), &batch.events, &mut self.workshop.shapes.trie, &mut self.lines);
@@ -140,7 +156,11 @@ impl Arrivals {
         let line = &self.lines.lines[index];
         if line.node != NodeId::BAD {
             let slots = &self.lines.slots[line.first_slot as usize..][..line.slots as usize];
-            return Arrival::Record(self.workshop.line(chunk, text, line, slots, at));
+            let mut record = self.workshop.line(chunk, text, line, slots, at);
+            if record.is_contested() {
+                self.theirs.settle(&mut record);
+            }
+            return Arrival::Record(record);
         }
         match on_error {
             OnError::Drop => Arrival::Dropped,
@@ -165,6 +185,7 @@ impl Arrivals {
     pub fn made(&mut self, now: Timestamp) -> Record<'_> {
         let mut record = self.workshop.text(b"", Place { timestamp: now, offset: 0 });
         record.edit(self.made);
+        record.forget_offset();
         record
     }
 
@@ -195,6 +216,18 @@ fn metas(events: &Events) -> Vec<(Meta, &str)> {
         _ => None,
     });
     named.collect()
+}
+
+/// The names that only the input sets.
+fn guarded<'a>(events: &'a Events, metas: &[(Meta, &'a str)]) -> Vec<&'a str> {
+    if events.on_conflict == OnConflict::Theirs {
+        return Vec::new();
+    }
+    let truncated = match &events.fields.truncated {
+        FieldName::Named(name) => Some(name.as_str()),
+        FieldName::Off => None,
+    };
+    metas.iter().map(|(_, name)| *name).chain(truncated).chain([PARSE_ERROR]).collect()
 }
 
 fn push_timestamp(timestamp: Timestamp, out: &mut Vec<u8>) {

@@ -14,7 +14,7 @@ use super::{Chain, OpenRoutes, Route, line_bytes_max};
 use crate::codec::path::Path;
 use crate::config::facts::Facts;
 use crate::parsers::Events;
-use crate::transforms::condition::{Condition, OpenCondition};
+use crate::transforms::condition::{Condition, KnownOrigin, OpenCondition};
 use crate::transforms::reasons::Before;
 use crate::transforms::{Now, Opening, Step, Transform, Verdict};
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub struct PipelineTrace {
     pub end: End,
     /// The decision of each output of the pipeline, in their order; empty if the event does not get that far.
     pub routes: Vec<RouteTrace>,
+    /// Where the event came from.
+    pub origin: KnownOrigin,
 }
 
 /// How an event ends in a pipeline.
@@ -205,6 +207,7 @@ impl Traced {
     }
 
     fn end(&mut self, verdict: Verdict, mut record: Record<'_>, steps: Vec<StepTrace>) -> PipelineTrace {
+        let origin = KnownOrigin::of(&record);
         let gone = match verdict {
             Verdict::Keep => None,
             Verdict::Drop => Some(End::Dropped),
@@ -212,11 +215,11 @@ impl Traced {
             Verdict::DeadLetter => Some(End::DeadLetter(record.fault().1.to_owned())),
         };
         if let Some(end) = gone {
-            return PipelineTrace { steps, end, routes: Vec::new() };
+            return PipelineTrace { steps, end, routes: Vec::new(), origin };
         }
         let mask = self.routes.choose(&record, |place| 1 << place);
         self.routes.take_failures();
-        let routes = explain_routes(&self.chain, mask, &EventFields::of(&record));
+        let routes = explain_routes(&self.chain, mask, &EventFields::of(&record), &origin);
         let mut line = Vec::new();
         record.encode(&mut line);
         let end = match line.len() {
@@ -224,7 +227,7 @@ impl Traced {
             bytes if bytes > self.line_bytes_max => End::Oversized(bytes),
             _ => End::Line(String::from_utf8_lossy(line.trim_ascii_end()).into_owned()),
         };
-        PipelineTrace { steps, end, routes }
+        PipelineTrace { steps, end, routes, origin }
     }
 }
 
@@ -247,11 +250,12 @@ impl Way<'_> {
             let verdict = match verb {
                 TracedVerb::Verb { step, transform } => {
                     let (before, timestamp) = (EventFields::of(record), record.timestamp);
+                    let origin = &KnownOrigin::of(record);
                     let verdict = transform.apply(record);
                     let failed = transform.take_failures() > 0;
                     let names = || before.0.iter().map(|(name, _)| name.clone()).collect();
                     let find = |path: &Path| before.find(path);
-                    let described = Before { find: &find, names: &names, timestamp };
+                    let described = Before { find: &find, names: &names, timestamp, origin };
                     let why = || why(step, &described);
                     let failure = match (verdict, failed) {
                         (Verdict::DeadLetter, _) => Some(why().unwrap_or_else(|| record.fault().1.to_owned())),
@@ -270,7 +274,9 @@ impl Way<'_> {
                     let step = StepTrace {
                         condition: Some(condition.source().to_owned()),
                         side: Some(holds),
-                        failure: failed.then(|| test(condition, &EventFields::of(record)).err()).flatten(),
+                        failure: failed
+                            .then(|| test(condition, &EventFields::of(record), &KnownOrigin::of(record)).err())
+                            .flatten(),
                         ..self.step(number, "if", Verdict::Keep)
                     };
                     let (side, name) = if holds { (then, "then") } else { (otherwise, "else") };
@@ -339,7 +345,7 @@ impl Way<'_> {
 /// Why a transform failed on an event.
 fn why<'a>(step: &'a Step, before: &Before<'a>) -> Option<String> {
     match condition_of(step) {
-        Some(condition) => condition.test(before.find).err(),
+        Some(condition) => condition.test(before.find, before.origin).err(),
         None => step.explain(before),
     }
 }
@@ -352,13 +358,13 @@ fn condition_of(step: &Step) -> Option<&Condition> {
     }
 }
 
-/// Whether a condition is true for these fields; on failure, why.
-pub fn test(condition: &Condition, fields: &EventFields) -> Result<bool, String> {
-    condition.test(&|path| fields.find(path))
+/// Whether a condition is true for an event with these fields that comes from there; on failure, why.
+pub fn test(condition: &Condition, fields: &EventFields, origin: &KnownOrigin) -> Result<bool, String> {
+    condition.test(&|path| fields.find(path), origin)
 }
 
 /// Why each output accepts an event or not; `mask` says which do.
-fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields) -> Vec<RouteTrace> {
+fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields, origin: &KnownOrigin) -> Vec<RouteTrace> {
     let first = chain.first_only.then(|| mask.trailing_zeros() as usize);
     let explain = |(place, route): (usize, &Route)| {
         let taken = mask & 1 << place != 0;
@@ -367,7 +373,7 @@ fn explain_routes(chain: &Chain, mask: u64, fields: &EventFields) -> Vec<RouteTr
                 "an earlier output accepted the event".to_owned()
             }
             Route::Always => "accepts all events".to_owned(),
-            Route::When(condition) => match test(condition, fields) {
+            Route::When(condition) => match test(condition, fields, origin) {
                 Ok(_) if taken => format!("{} is true", condition.source()),
                 Ok(_) => format!("{} is false", condition.source()),
                 Err(why) => format!("{} fails: {why}", condition.source()),

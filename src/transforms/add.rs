@@ -13,9 +13,9 @@ use tailwater_shards::record::Record;
 use tailwater_shards::shape::{Edit, EditId};
 
 /// A map from fields to values. A value is a string, number, boolean, null, list or map. If the field already exists, its value
-/// is replaced. In a string, templates are filled in: `{{ field }}`, `{{ hostname }}` and `{{ %Y-%m-%d }}`. Strings inside
-/// lists and maps are not templates: they are added as written. To fill in a template inside an object, name the path: `add:
-/// {place.rack: "{{ rack }}"}`.
+/// is replaced. In a string, templates are filled in: `{{ field }}`, `{{ hostname }}`, `{{ %Y-%m-%d }}`, and what Tailwater
+/// knows of the origin: `{{ origin().file }}`. Strings inside lists and maps are not templates: they are added as written. To
+/// fill in a template inside an object, name the path: `add: {place.rack: "{{ rack }}"}`.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Settings(pub Pairs<Literal>);

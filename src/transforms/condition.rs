@@ -8,13 +8,14 @@ use super::place::Place;
 use crate::codec::marked;
 use crate::codec::path::Path;
 use crate::config::component::{Doubtful, Mistake};
-use crate::expr::{Doubt, FieldValue, Fields, PathIndex, Program, Scratch};
+use crate::expr::{Doubt, FieldValue, Fields, Origin, PathIndex, Program, Scratch};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use tailwater_shards::record::{Record, Value};
+use tailwater_shards::shape::Meta;
 
 /// A condition as written in the configuration.
 #[derive(Clone, Debug)]
@@ -79,16 +80,23 @@ impl Condition {
         self.0.doubts().iter().map(doubtful).collect()
     }
 
-    /// Whether it is true for an event whose fields `get` returns as JSON; on failure, why. For showing a single event to
-    /// people: shards use [`Condition::open`].
-    pub fn test<'a>(&'a self, get: &'a dyn Fn(&Path) -> Option<&'a [u8]>) -> Result<bool, String> {
-        let fields = Lookup { paths: self.0.paths(), get };
+    /// Whether it is true for an event whose fields `get` returns as JSON, and which comes from there; on failure, why. For
+    /// showing a single event to people: shards use [`Condition::open`].
+    pub fn test<'a>(
+        &'a self,
+        get: &'a dyn Fn(&Path) -> Option<&'a [u8]>,
+        origin: &'a KnownOrigin,
+    ) -> Result<bool, String> {
+        let fields = Lookup { paths: self.0.paths(), get, origin };
         let told = self.0.test(&fields, &mut self.0.scratch());
         told.map_err(|error| format!("{} ({})", self.0.explain_on(error, &fields), error.reason()))
     }
 
     /// Opens it on one shard.
     pub fn open(&self, opening: &mut Opening<'_>) -> OpenCondition {
+        if self.0.origins().contains(&Origin::Offset) {
+            opening.shapes.need_offset();
+        }
         OpenCondition {
             places: self.0.paths().iter().map(|path| Place::new(path, opening)).collect(),
             scratch: self.0.scratch(),
@@ -98,14 +106,42 @@ impl Condition {
     }
 }
 
+/// How the record calls a part of the origin.
+pub fn meta_of(part: Origin) -> Meta {
+    match part {
+        Origin::Timestamp => Meta::Timestamp,
+        Origin::Host => Meta::Host,
+        Origin::File => Meta::File,
+        Origin::Offset => Meta::Offset,
+        Origin::Input => Meta::Input,
+    }
+}
+
+/// What the input knows about a single event, as JSON, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownOrigin(Vec<(Origin, Vec<u8>)>);
+
+impl KnownOrigin {
+    /// Of an event.
+    pub fn of(record: &Record<'_>) -> KnownOrigin {
+        let known = |part| Some((part, record.origin(meta_of(part))?.to_vec()));
+        KnownOrigin(Origin::ALL.into_iter().filter_map(known).collect())
+    }
+}
+
 struct Lookup<'a> {
     paths: &'a [Path],
     get: &'a dyn Fn(&Path) -> Option<&'a [u8]>,
+    origin: &'a KnownOrigin,
 }
 
 impl Fields for Lookup<'_> {
     fn get(&self, path: PathIndex) -> Option<FieldValue<'_>> {
         (self.get)(&self.paths[path.index()]).map(FieldValue::Json)
+    }
+
+    fn origin(&self, part: Origin) -> Option<FieldValue<'_>> {
+        self.origin.0.iter().find(|(known, _)| *known == part).map(|(_, json)| FieldValue::Json(json))
     }
 }
 
@@ -129,6 +165,10 @@ impl Fields for View<'_> {
             Value::Json(json) => FieldValue::Json(json),
             Value::Text(text) => FieldValue::Text(text),
         })
+    }
+
+    fn origin(&self, part: Origin) -> Option<FieldValue<'_>> {
+        self.record.origin(meta_of(part)).map(FieldValue::Json)
     }
 }
 

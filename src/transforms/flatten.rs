@@ -1,5 +1,6 @@
 //! `flatten`: turns nested objects into fields with dotted names.
 
+use super::theirs::EVENT;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::{Fields, pieces};
 use crate::config::component::Mistake;
@@ -7,11 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::ops::Range;
 use tailwater_shards::record::{Record, Value};
-use tailwater_shards::shape::{Field, KeyId};
+use tailwater_shards::shape::{Field, Guarded, KeyId};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Arrays stay unchanged, with the objects inside them, and so do empty objects. If two fields get the same name, the later one
-/// wins.
+/// wins. A name of a field of the input gets `event` and the separator in front (see `on_conflict` of the input).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Flatten")]
@@ -55,8 +56,10 @@ impl Verb for Settings {
         Box::new(Flatten {
             only: self.fields.as_ref().map(keys),
             fields: Vec::new(),
+            separator: self.separator.as_bytes().to_vec(),
             nested: Vec::new(),
             bytes: Vec::new(),
+            moved: Vec::new(),
             walk: Walk { separator: self.separator.as_bytes().to_vec(), ..Walk::default() },
             failures: 0,
         })
@@ -68,17 +71,20 @@ const NAMES_BYTES_MAX: usize = 1 << 20;
 
 struct Flatten {
     only: Option<Vec<KeyId>>,
+    separator: Vec<u8>,
     fields: Vec<Field>,
     /// Which fields are flattened, and where their JSON is in `bytes`.
     nested: Vec<(usize, Range<usize>)>,
     bytes: Vec<u8>,
+    /// A name that gets `event` in front.
+    moved: Vec<u8>,
     walk: Walk,
     failures: u64,
 }
 
 impl Transform for Flatten {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
-        let Flatten { only, fields, nested, bytes, walk, failures } = self;
+        let Flatten { only, separator, fields, nested, bytes, moved, walk, failures } = self;
         fields.clear();
         nested.clear();
         bytes.clear();
@@ -111,7 +117,14 @@ impl Transform for Flatten {
             };
             walk.begin(number);
             walk.object(&bytes[range.clone()], &mut |name, value| {
-                let key = recast.key(name);
+                let mut key = recast.key(name);
+                // A guarded name with dots belongs to the input even if it was turned into an object, unless it is there already.
+                let is_ours = |key| separator == b"." && !fields.iter().any(|field| field.key == key);
+                if recast.guarded(key) == Some(Guarded::Name) && !is_ours(key) {
+                    moved.clear();
+                    [EVENT.as_bytes(), separator, name].into_iter().for_each(|part| moved.extend_from_slice(part));
+                    key = recast.key(moved);
+                }
                 recast.put(key, |out| out.extend_from_slice(value));
             });
         }

@@ -36,6 +36,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod theirs;
 pub mod throttle;
 pub mod timestamp;
 pub mod unflatten;

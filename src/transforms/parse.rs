@@ -3,6 +3,7 @@
 use super::place::Place;
 use super::reasons::Before;
 use super::text::string;
+use super::theirs::Theirs;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
 use schemars::JsonSchema;
@@ -17,7 +18,8 @@ use tailwater_shards::scan::json::{
 };
 use tailwater_shards::shape::{Edit, EditId, Field, KeyId};
 
-/// By default, the parsed fields become fields of the event; if a field already exists, the parsed value replaces it. If the
+/// By default, the parsed fields become fields of the event; if a field already exists, the parsed value replaces it, except for
+/// the fields of the input: such values are kept in the object `event` (see `on_conflict` of the input). If the
 /// string cannot be parsed, or the field is not a string, the failure is counted and `on_error` decides what happens. An event
 /// without the field stays unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -86,6 +88,7 @@ impl Verb for Settings {
             reader: match self.format {
                 Format::Json => Json::new(),
             },
+            theirs: Theirs::open(opening),
             unescaped: Vec::new(),
             fields: Vec::new(),
             failures: 0,
@@ -114,6 +117,7 @@ struct Parse {
     on_error: OnError,
     error: EditId,
     reader: Json,
+    theirs: Theirs,
     unescaped: Vec<u8>,
     fields: Vec<Field>,
     failures: u64,
@@ -162,7 +166,7 @@ impl Parse {
 
     /// Adds the result to the event. False if the event is too large for it.
     fn spread(&mut self, record: &mut Record<'_>) -> bool {
-        let Parse { place, into, own, keep_original, reader, fields, .. } = self;
+        let Parse { place, into, own, keep_original, reader, theirs, fields, .. } = self;
         if !*keep_original && (into.is_some() || own.is_none()) {
             place.remove(record);
         }
@@ -173,11 +177,14 @@ impl Parse {
         fields.extend(record.fields().iter().filter(|field| *keep_original || Some(field.key) != *own));
         let mut recast = record.recast();
         fields.iter().for_each(|field| recast.keep(*field));
+        theirs.begin();
         reader.fields(|name, value| {
             let key = recast.key(name);
-            recast.put(key, |out| out.extend_from_slice(value));
+            if !recast.guarded(key).is_some_and(|why| theirs.take(why, name, value)) {
+                recast.put(key, |out| out.extend_from_slice(value));
+            }
         });
-        recast.finish()
+        recast.finish() && theirs.finish(record)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Guarantees: a reason names the field, its value (shortened), and what was expected. It is computed from the fields that the
 //! event had before the transform, and only on request: normal processing neither computes nor stores it.
 
+use super::condition::KnownOrigin;
 use crate::codec::json::Elements;
 use crate::codec::path::{Path, Segment};
 use tailwater_shards::counted::counted;
@@ -17,6 +18,8 @@ pub struct Before<'a> {
     pub names: &'a dyn Fn() -> Vec<String>,
     /// When it happened.
     pub timestamp: Timestamp,
+    /// Where it came from.
+    pub origin: &'a KnownOrigin,
 }
 
 impl<'a> Before<'a> {
@@ -90,6 +93,7 @@ mod tests {
                 find: &|path| find_path(json.as_bytes(), path.rest()),
                 names: &Vec::new,
                 timestamp: Timestamp(0),
+                origin: &KnownOrigin::default(),
             },
         )
     }

@@ -1,28 +1,35 @@
 //! Templates: strings that contain values of an event.
 //!
 //! ```text
-//! {{ service }}-{{ http.status }}   {{ hostname }}   {{ %Y-%m-%d }}
+//! {{ service }}-{{ http.status }}   {{ hostname }}   {{ origin().file }}   {{ %Y-%m-%d }}
 //! ```
 //!
 //! Between `{{` and `}}` is one of: a path, which is replaced by its value (a string without quotes, any other value as JSON, a
-//! missing field as nothing); `hostname`, which is the name of the host unless the event has a field of that name; or a
-//! strftime format, which is filled with the time of the event in UTC. The value of a variable is a string, whatever it holds.
+//! missing field as nothing); `hostname`, which is the name of the host (with `on_conflict: theirs` only if the event has no field
+//! of that name; `["hostname"]` is always the field); a part of the origin; or a strftime format, which is filled with the time of
+//! the event in UTC. The value of a variable is a string, whatever it holds.
 
 use super::Opening;
+use super::condition::meta_of;
 use super::place::Place;
 use crate::codec::marked;
 use crate::codec::path::Path;
+use crate::expr::Origin;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 use tailwater_shards::record::{Record, Value};
 use tailwater_shards::scan::escape_json_into;
+use tailwater_shards::shape::Meta;
 
 /// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(String),
     Field(Path),
+    /// The name of the host.
+    Host,
+    Origin(Origin),
     Time(String),
 }
 
@@ -82,15 +89,23 @@ impl Template {
                 escape_json_into(text.as_bytes(), &mut escaped);
                 OpenPart::Literal(escaped)
             }
-            Part::Field(path) => {
-                let is_host = path.rest().is_empty() && path.first() == "hostname";
-                OpenPart::Field(Place::new(path, opening), is_host.then(|| host.clone()))
+            Part::Field(path) => OpenPart::Field(Place::new(path, opening), None),
+            Part::Host if opening.shapes.has_guard() => OpenPart::Origin(Meta::Host),
+            Part::Host => OpenPart::Field(Place::new(&Path::field(HOST), opening), Some(host.clone())),
+            Part::Origin(part) => {
+                if *part == Origin::Offset {
+                    opening.shapes.need_offset();
+                }
+                OpenPart::Origin(meta_of(*part))
             }
             Part::Time(format) => OpenPart::Time { format: format.clone(), second: i64::MIN, text: String::new() },
         });
         OpenTemplate(parts.collect())
     }
 }
+
+/// What the name of the host is called.
+const HOST: &str = "hostname";
 
 /// What stands between `{{` and `}}`.
 fn part_of(written: &str) -> Result<Part, String> {
@@ -99,6 +114,11 @@ fn part_of(written: &str) -> Result<Part, String> {
     let inside = inside.trim();
     match is_time {
         true => format_of(inside).map(Part::Time),
+        false if inside == HOST => Ok(Part::Host),
+        false if let Some(name) = inside.strip_prefix("origin()") => {
+            let part = Origin::named(name.strip_prefix('.').unwrap_or_default().trim());
+            part.map(Part::Origin).map_err(|help| format!("`{inside}` is not known: {help}"))
+        }
         false => inside.parse().map(Part::Field).map_err(|error| format!("`{inside}` is not a path: {error}")),
     }
 }
@@ -115,6 +135,7 @@ enum OpenPart {
     Literal(Vec<u8>),
     /// The field, and its replacement if it is missing.
     Field(Place, Option<Arc<str>>),
+    Origin(Meta),
     Time {
         format: String,
         /// The second that `text` was made for.
@@ -138,6 +159,11 @@ impl OpenTemplate {
                     (None, Some(host)) => drop(escape_json_into(host.as_bytes(), out)),
                     (None, None) => {}
                 },
+                OpenPart::Origin(meta) => {
+                    if let Some(json) = record.origin(*meta) {
+                        push_inside(Value::Json(json), out);
+                    }
+                }
                 OpenPart::Time { format, second, text } => {
                     let now = record.timestamp.0.div_euclid(1_000_000_000);
                     if now != *second {

@@ -3,6 +3,7 @@
 use super::flatten::{check_separator, dot};
 use super::place::push_json;
 use super::reasons::{Before, in_the_way, joined};
+use super::theirs::Theirs;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::json::{Fields, body_is};
 use crate::codec::path::{Path, Segment};
@@ -10,14 +11,15 @@ use crate::config::component::Mistake;
 use memchr::memmem;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tailwater_shards::record::Record;
+use tailwater_shards::record::{Record, Value};
 use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::scan::json::NESTING_MAX;
-use tailwater_shards::shape::Field;
+use tailwater_shards::shape::{Field, Guarded};
 
 /// Only the names of top-level fields are split. If an object with the first part of the name exists, the value is added to it.
 /// If a part of the path exists but is not an object, the field stays unchanged, and the failure is counted. Numbers in names
-/// are treated as names: arrays are not created.
+/// are treated as names: arrays are not created. A field whose value would become a field of the input stays unchanged too (see
+/// `on_conflict` of the input).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Unflatten")]
@@ -35,7 +37,8 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "turns fields with dotted names into nested objects";
     const EXAMPLE: &'static str = "unflatten: {}\n";
     const SAMPLE: &'static str = r#"{"message":"ok","http.status":200,"http.request.method":"GET"}"#;
-    const FAILURE: &'static str = "a part of the path is not an object, or the event is too large";
+    const FAILURE: &'static str =
+        "a part of the path is not an object or is a field of the input, or the event is too large";
 
     fn check(&self) -> Vec<Mistake> {
         check_separator(&self.separator)
@@ -46,8 +49,9 @@ impl Verb for Settings {
         joined(names.iter().filter_map(|name| self.in_the_way(name, &names, before)).take(REASONS_MAX))
     }
 
-    fn open(&self, _: &mut Opening<'_>) -> Box<dyn Transform> {
+    fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         Box::new(Unflatten {
+            theirs: opening.shapes.has_guard().then(|| Theirs::open(opening)),
             separator: self.separator.as_bytes().to_vec(),
             only: self.fields.clone(),
             fields: Vec::new(),
@@ -107,6 +111,8 @@ struct Group {
 }
 
 struct Unflatten {
+    /// The names of the input's fields; none if events may set them.
+    theirs: Option<Theirs>,
     separator: Vec<u8>,
     only: Option<Vec<String>>,
     fields: Vec<Field>,
@@ -183,6 +189,9 @@ impl Unflatten {
 
     /// Moves the field at `at` into its object. False, and nothing is changed, if a part of the path is not an object.
     fn put(&mut self, record: &Record<'_>, at: usize, length: usize, work: &mut usize) -> bool {
+        if self.would_forge(record, at) {
+            return false;
+        }
         let name = record.name(self.fields[at].key);
         let (head, rest) = (&name[..length], &name[length + self.separator.len()..]);
         let known = self.groups[..self.used].iter().position(|group| group.name == head);
@@ -208,6 +217,30 @@ impl Unflatten {
             self.fates[at] = Fate::Inside;
         }
         true
+    }
+
+    /// Whether the value would be read as one of the input's fields. Names with dots that the input itself has are split.
+    fn would_forge(&mut self, record: &Record<'_>, at: usize) -> bool {
+        let Unflatten { theirs: Some(theirs), separator, next, fields, .. } = self else { return false };
+        let Field { key, source } = fields[at];
+        if record.guarded(key) == Some(Guarded::Name) {
+            return false;
+        }
+        next.clear();
+        let mut rest = Some(record.name(key));
+        while let Some(name) = rest {
+            let (part, behind) = split(name, separator);
+            if !next.is_empty() {
+                next.push(b'.');
+            }
+            next.extend_from_slice(part);
+            rest = behind;
+        }
+        let json = match record.value(source) {
+            Value::Json(json) => json,
+            Value::Text(_) => b"",
+        };
+        theirs.would_forge(next, json)
     }
 
     /// Starts an object with the existing value of its name. None if that value is not an object.
@@ -285,6 +318,7 @@ fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut
 mod tests {
     use super::*;
     use crate::codec::path::find_path;
+    use crate::transforms::condition::KnownOrigin;
     use crate::transforms::tests::{Bench, events, mistake, one};
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
@@ -299,7 +333,8 @@ mod tests {
             };
             let names = || fields.iter().map(|(name, _)| (*name).to_owned()).collect();
             let settings = Settings { separator: ".".to_owned(), fields: None };
-            settings.explain(&Before { find: &find, names: &names, timestamp: Timestamp(0) })
+            let origin = KnownOrigin::default();
+            settings.explain(&Before { find: &find, names: &names, timestamp: Timestamp(0), origin: &origin })
         };
         assert_eq!(why(&[("a", "5"), ("a.b", "1")]).as_deref(), Some("a.b cannot be written: a is not an object: 5"));
         let told = why(&[("a.b", "1"), ("a.b.c", "2")]);

@@ -7,7 +7,7 @@ use tailwater::config::component::Facts;
 use tailwater::config::de::read;
 use tailwater::config::node::{Node, parse};
 use tailwater::config::pipeline::{Match, Pipeline};
-use tailwater::config::types::FieldNames;
+use tailwater::config::types::{FieldNames, OnConflict};
 use tailwater::parsers::{Events, Parse};
 use tailwater::process::{self, Chain};
 use tailwater::transforms::Step;
@@ -19,12 +19,13 @@ use tailwater_shards::limits::{CHUNK_BYTES, LINE_BYTES_DEFAULT};
 use tailwater_shards::plugin::Frames;
 use tailwater_shards::wal::builder::Group;
 
-/// Events of several shapes: one with escapes, and some that are not JSON objects.
-const EVENTS: [&str; 8] = [
+/// Events of several shapes: one with escapes, one with values for fields of the input, and some that are not JSON objects.
+const EVENTS: [&str; 9] = [
     r#"{"level":"info","user":{"id":7,"name":"J\u00fcrgen","mail":"j@example.org"},"msg":"served from cache","status":200}"#,
     r#"{"level":"warn","msg":"said \"no\"","status":503,"tags":["a","b",{"c":1}],"took":12.5,"client":"10.1.2.3"}"#,
     r#"{"status":404,"msg":"","user":{"name":"x"},"level":"info","level":"debug","secret":"s3cr3t"}"#,
     r#"{"time":"2026-11-23T10:20:30.5Z","log":"{\"inner\":1,\"status\":5}","msg":"wrapped","status":"200"}"#,
+    r#"{"host":"x","event":{"host":1},"log":"{\"file\":1,\"truncated\":2,\"event\":{}}","truncated.x":1,"status":500}"#,
     r#"{}"#,
     "no JSON at all",
     r#"{"status":"#,
@@ -36,11 +37,11 @@ const PIPELINE: &str = r#"
 inputs: [in]
 transforms:
   - drop: level == "trace"
-  - filter: has(level) || true
+  - filter: has(level) || has(origin().file) && origin().offset >= 0
   - remove: [secret, user.mail, "tags[1]"]
   - rename: {msg: message, user.name: login, took: times.took}
   - copy: {user.id: user_id, status: code}
-  - add: {env: production, at: "{{ hostname }} {{ level }} {{ %H:%M }}", nested.deep: [1, {x: y}]}
+  - add: {env: production, at: "{{ hostname }} {{ origin().file }} {{ level }} {{ %H:%M }}", nested.deep: [1, {x: y}]}
   - if: status >= 500
     then: [{add: {alert: true}}]
     else: [{keep: [message, status, level, login, env, at, parse_error]}]
@@ -109,7 +110,8 @@ pub fn pipelines(wrong: &mut Vec<String>) {
         for parse in [Some(Parse::Json(Default::default())), None] {
             let name = format!("{name}, {}", if parse.is_some() { "parsed" } else { "text" });
             let (fields, kind) = (FieldNames::default(), EnvelopeKind::File);
-            let events = Events { fields, kind, parse, timezone: None, bytes_max: LINE_BYTES_DEFAULT };
+            let on_conflict = OnConflict::Ours;
+            let events = Events { fields, on_conflict, kind, parse, timezone: None, bytes_max: LINE_BYTES_DEFAULT };
             let facts = Facts::of("web-03");
             // Two pipelines, so that the second one sees the results of the first.
             let mut processor = process::spec(&events, vec![chain.clone(), chain.clone()], &facts).open(ShardId(0));

@@ -57,6 +57,30 @@ fn demo_ends_when_its_reader_is_gone() {
     }
 }
 
+/// The directory has a name that nobody can prepare, and nobody else can look into it.
+#[test]
+fn demo_uses_nothing_that_another_user_has_put_into_the_temporary_directory() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let temporary = tempfile::tempdir().expect("a directory");
+    let victim = tempfile::tempdir().expect("a directory");
+    let highest =
+        std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("a number").trim().parse().expect("a number");
+    // Every number that the process can have, up to a bound that this machine reaches only if it starts very many.
+    let begin = std::process::id();
+    for pid in (begin..begin + 5_000).map(|pid: u32| if pid > highest { pid - highest } else { pid }) {
+        symlink(victim.path(), temporary.path().join(format!("tailwater-demo-{pid}"))).expect("a link");
+    }
+    let output = command(&["demo", "--seconds", "1", "--keep"]).env("TMPDIR", temporary.path()).output();
+    let output = output.expect("the binary runs");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}{}", text(&output.stderr));
+    let kept = shown.lines().find_map(|line| line.strip_prefix("kept: ")).expect("it says where");
+    let below = std::fs::read_dir(victim.path()).expect("it is there");
+    assert_eq!(below.count(), 0, "nothing follows the links");
+    let mode = std::fs::symlink_metadata(kept).expect("it is kept").permissions().mode();
+    assert_eq!(mode, 0o040_700, "a directory of its own: {mode:o}");
+}
+
 /// Responds to every request with 200 and counts the lines of the bodies.
 fn serve(mut stream: TcpStream, lines: &AtomicU64) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);

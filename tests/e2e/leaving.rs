@@ -166,11 +166,11 @@ fn age_of_what_waits_is_its_time_in_the_log() {
     let case = Case::new("age");
     let begun = Instant::now();
     let input = app(&case, "app", "");
-    let old = "{\"timestamp\":\"2001-01-01T00:00:00Z\",\"n\":1}\n";
+    let old = "{\"time\":\"2001-01-01T00:00:00Z\",\"n\":1}\n";
     case.write("app.log", old.as_bytes());
     let config = configure(&case, &input, &[("away", AWAY)]);
     let text = std::fs::read_to_string(&config).expect("the configuration");
-    let verb = "transforms: [{timestamp: {field: timestamp}}], outputs";
+    let verb = "transforms: [{timestamp: {field: time}}], outputs";
     case.write("tailwater.yaml", text.replace("outputs: [away]", &format!("{verb}: [away]")).as_bytes());
     let age = |port: u16| {
         let (_, body) = get(port, "/metrics")?;

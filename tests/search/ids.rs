@@ -18,7 +18,10 @@ fn outputs(url: &str) -> [(&'static str, String); 3] {
     let place = "{{ host }}:{{ file }}:{{ offset }}";
     [
         ("hashed", to_index(url, "kills-hashed", &format!(", op: create, id: hash{small}"))),
-        ("placed", to_index(url, "kills-placed", &format!(", compression: gzip, id: \"{place}\"{small}"))),
+        (
+            "placed",
+            to_index(url, "kills-placed", &format!(", compression: gzip, id: \"{place}\", allow_replace: true{small}")),
+        ),
         ("plain", to_index(url, "kills-plain", small)),
     ]
 }

@@ -22,7 +22,7 @@ fn date(document: &Document) -> String {
 fn events_go_to_the_index_of_their_day_and_service_under_their_own_id() {
     let search = steady().search();
     let case = Case::new("days");
-    let more = ", id: \"{{ trace.id }}\", compression: gzip";
+    let more = ", id: \"{{ trace.id }}\", allow_replace: true, compression: gzip";
     let output = to_index(&steady().url(), "days-{{ service }}-%Y.%m.%d", more);
     let scene = Scene::new(case, "{type: stdin, parse: json}", &[("out", output)]);
     let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);

@@ -5,11 +5,12 @@ use crate::source::{Finding, check, check_rule, files, finding, root};
 const LINE_WIDTH_MAX: usize = 140;
 
 /// Files that readers look for.
-const EXPECTED: [&str; 8] = [
+const EXPECTED: [&str; 9] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
+    "SECURITY.md",
     "deny.toml",
     "rust-toolchain.toml",
     ".ci/run",

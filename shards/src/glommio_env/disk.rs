@@ -9,11 +9,15 @@
 //!
 //! Has no retries and no timeouts: a call on a dead network mount blocks as long as the kernel does.
 
+mod facts;
+
 use super::located::RealLocated;
 use super::locks;
 use super::{kernel_error, map::RealMap, memory::MemoryNames};
 use crate::env::located::ByPath;
-use crate::env::{Access, DirEntry, Disk, File, FileKind, Open, Stat, Timestamp, is_exhausted};
+use crate::env::{Access, DirEntry, Disk, File, Open, Stat, is_exhausted};
+pub(super) use facts::file_system;
+use facts::{available_memory, free_bytes, group_number, is_remote, stat_of};
 use glommio::io::BufferedFile;
 use std::ffi::CString;
 use std::fs;
@@ -26,7 +30,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
 
 /// Maximum parts of one write. The kernel accepts at most 1,024.
 const PARTS_MAX: usize = 64;
@@ -478,26 +481,6 @@ fn position(mut file: &fs::File) -> io::Result<u64> {
     io::Seek::stream_position(&mut file)
 }
 
-/// Longest answer of the system about a group.
-const GROUP_BYTES: usize = 64 * 1024;
-
-/// Asks the system, which may ask a directory server.
-fn group_number(name: &str) -> io::Result<Option<u32>> {
-    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut room = vec![0u8; GROUP_BYTES];
-    // SAFETY: an all-zero `group` is a valid value of numbers and null pointers.
-    let mut group: libc::group = unsafe { std::mem::zeroed() };
-    let mut found = std::ptr::null_mut();
-    // SAFETY: the name ends in zero; `group`, `room` and `found` are valid places to write for the call, `room` of the length told.
-    let code = unsafe { libc::getgrnam_r(name.as_ptr(), &mut group, room.as_mut_ptr().cast(), room.len(), &mut found) };
-    match code {
-        0 => Ok((!found.is_null()).then_some(group.gr_gid)),
-        // Some systems say so of a group that there is none of.
-        libc::ENOENT | libc::ESRCH => Ok(None),
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
 /// Reserves space if the file system has no call for it: writes zeros after the end, and to blocks that may be holes, so that a
 /// full disk is detected now.
 fn fill_holes(file: &fs::File, length: u64) -> io::Result<()> {
@@ -517,78 +500,6 @@ fn fill_holes(file: &fs::File, length: u64) -> io::Result<()> {
     }
     // Some file systems allocate the space only at writeback.
     file.sync_data()
-}
-
-/// File systems that depend on a server or a program that may not answer: NFS, SMB, CIFS, FUSE, 9P, Ceph, AFS, Lustre, Coda.
-const REMOTE: [u32; 10] = [
-    0x6969,
-    0x517b,
-    0xfe53_4d42,
-    0xff53_4d42,
-    0x6573_5546,
-    0x0102_1997,
-    0x00c3_6400,
-    0x5346_414f,
-    0x0bd0_0bd3,
-    0x7375_7245,
-];
-
-/// Whether a file is on one of them.
-fn is_remote(file: &fs::File) -> bool {
-    file_system(file).is_some_and(|kind| REMOTE.contains(&kind))
-}
-
-/// The kernel's number of the kind of file system that a file lies on.
-pub(super) fn file_system(file: &fs::File) -> Option<u32> {
-    // SAFETY: an all-zero `statfs` is a valid value of plain numbers.
-    let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, `answer` is a valid place to write.
-    let known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut answer) } == 0;
-    known.then_some(answer.f_type as u32)
-}
-
-/// The metadata of a file, as the type of the interface.
-fn stat_of(metadata: &fs::Metadata) -> Stat {
-    let kind = if metadata.is_file() {
-        FileKind::Regular
-    } else if metadata.is_dir() {
-        FileKind::Directory
-    } else {
-        FileKind::Other
-    };
-    Stat {
-        kind,
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        length: metadata.len(),
-        modified: Timestamp(metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())),
-        created: metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(nanos_of),
-        links: metadata.nlink(),
-        owner: metadata.uid(),
-        mode: metadata.mode() & 0o7777,
-    }
-}
-
-fn nanos_of(since_epoch: Duration) -> Timestamp {
-    Timestamp(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
-}
-
-fn free_bytes(path: &Path) -> io::Result<u64> {
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: an all-zero `statvfs` is a valid value of plain numbers.
-    let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends in zero, `answer` is a valid place to write.
-    if unsafe { libc::statvfs(path.as_ptr(), &mut answer) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
-}
-
-fn available_memory() -> io::Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.map(|value| value * 1024).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// Makes the file durable with an io_uring request of the executor that polls this.

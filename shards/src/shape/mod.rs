@@ -11,14 +11,17 @@
 
 mod cast;
 mod edit;
+mod guard;
 mod hashed;
 mod passing;
 mod plan;
 
 pub use cast::Cast;
 pub use edit::{Edit, EditId, Find};
+pub use guard::Guarded;
 pub(crate) use plan::{From, Plan, Segment};
 
+use guard::Guard;
 use passing::Passing;
 
 use crate::limits::{
@@ -77,6 +80,8 @@ pub enum Meta {
     File,
     /// Its position in the source.
     Offset,
+    /// The name of the input.
+    Input,
 }
 
 /// A field of a shape.
@@ -108,6 +113,8 @@ impl ShapeId {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Shape {
     fields: Vec<Field>,
+    /// Fields of a line whose names are guarded.
+    contested: Vec<Field>,
     /// Number of values created for the event so far, which is the number of the next one.
     computed: u16,
 }
@@ -136,6 +143,9 @@ pub struct Shapes {
     /// The shape of each node of the trie.
     of_node: Vec<ShapeId>,
     metas: Vec<Field>,
+    guard: Guard,
+    /// Whether events have a position in their source, and whether anything reads it.
+    offset: [bool; 2],
     text: ShapeId,
     /// Events without a cached shape or plan since the last renewal.
     misses: u32,
@@ -167,7 +177,18 @@ impl Shapes {
 
     /// The same with other limits.
     pub fn with_limits(metas: &[(Meta, &str)], text: Option<&str>, nodes_max: usize, shapes_max: usize) -> Shapes {
-        let mut shapes = Shapes {
+        Shapes::empty(nodes_max, shapes_max).of(metas, text)
+    }
+
+    /// The same for events that cannot set fields with these names.
+    pub fn guarding(names: &[&str], metas: &[(Meta, &str)], text: Option<&str>) -> Shapes {
+        let mut shapes = Shapes::empty(TRIE_NODES_MAX, SHAPES_MAX);
+        shapes.guard(names);
+        shapes.of(metas, text)
+    }
+
+    fn empty(nodes_max: usize, shapes_max: usize) -> Shapes {
+        Shapes {
             shapes_max,
             trie: Trie::new(nodes_max),
             names: Vec::new(),
@@ -184,6 +205,8 @@ impl Shapes {
             passing_plan: Plan::default(),
             of_node: Vec::new(),
             metas: Vec::new(),
+            guard: Guard::default(),
+            offset: [false; 2],
             text: ShapeId::NONE,
             misses: 0,
             constants: Vec::new(),
@@ -191,16 +214,20 @@ impl Shapes {
             edited: Vec::new(),
             finds: Vec::new(),
             found: RefCell::default(),
-        };
-        shapes.metas = metas
+        }
+    }
+
+    fn of(mut self, metas: &[(Meta, &str)], text: Option<&str>) -> Shapes {
+        self.metas = metas
             .iter()
-            .map(|(meta, name)| Field { key: shapes.key(name.as_bytes()), source: Source::Meta(*meta) })
+            .map(|(meta, name)| Field { key: self.key(name.as_bytes()), source: Source::Meta(*meta) })
             .collect();
-        let own = text.map(|name| Field { key: shapes.key(name.as_bytes()), source: Source::Text });
+        self.offset = [metas.iter().any(|(meta, _)| *meta == Meta::Offset); 2];
+        let own = text.map(|name| Field { key: self.key(name.as_bytes()), source: Source::Text });
         let is_own = |meta: &Field| own.is_some_and(|own| own.key == meta.key);
-        let fields = shapes.metas.iter().copied().filter(|meta| !is_own(meta)).chain(own).collect();
-        shapes.text = shapes.add(Shape { fields, computed: 0 }, false);
-        shapes
+        let fields = self.metas.iter().copied().filter(|meta| !is_own(meta)).chain(own).collect();
+        self.text = self.add(Shape { fields, ..Shape::default() }, false);
+        self
     }
 
     /// The number of a name from the configuration. It is valid for as long as these shapes exist.
@@ -282,7 +309,8 @@ impl Shapes {
         }
         keys.reverse();
         let mut shape = Shape::default();
-        push_fields(&self.metas, &keys, &mut shape.fields);
+        push_fields(&self.metas, &keys, self.guard, &mut shape);
+        self.guard.is_contested |= !shape.contested.is_empty();
         let shape = self.add(shape, true);
         if !shape.is_passing() {
             let index = node.index();
@@ -304,7 +332,8 @@ impl Shapes {
             self.keys.push(known.unwrap_or_else(|| self.passing.add(&self.name)));
         }
         let mut shape = self.passing.room();
-        push_fields(&self.metas, &self.keys, &mut shape.fields);
+        push_fields(&self.metas, &self.keys, self.guard, &mut shape);
+        self.guard.is_contested |= !shape.contested.is_empty();
         if self.keys.capacity() > KEYS_KEPT || self.name.capacity() > KEYS_KEPT {
             (self.keys, self.name) = Default::default();
         }
@@ -429,9 +458,20 @@ impl Shapes {
         at
     }
 
-    /// Whether events have their position in the source.
+    /// Whether the position of an event in its source is needed.
+    #[inline]
     pub(crate) fn has_offset(&self) -> bool {
-        self.metas.iter().any(|field| field.source == Source::Meta(Meta::Offset))
+        self.offset == [true; 2]
+    }
+
+    /// Says that events have a position in their source, even if it is not one of their fields.
+    pub fn know_offset(&mut self) {
+        self.offset[0] = true;
+    }
+
+    /// Says that something reads the position, even if it is not a field.
+    pub fn need_offset(&mut self) {
+        self.offset[1] = true;
     }
 
     /// How the line of an event of this shape is assembled.
@@ -470,16 +510,24 @@ impl Shapes {
     }
 }
 
-/// The fields of a line with these keys: first the metadata, unless the event has a field with that name, and then the last
-/// field of each key, in the order of the slots.
-fn push_fields(metas: &[Field], keys: &[KeyId], fields: &mut Vec<Field>) {
-    fields.extend(metas.iter().filter(|meta| !keys.contains(&meta.key)));
-    let field = |(slot, key): (usize, &KeyId)| Field { key: *key, source: Source::Slot(slot as u16) };
+/// The fields of a line with these keys: first the metadata, unless the event has a field with that name that is not guarded, and
+/// then the last field of each key, in the order of the slots.
+fn push_fields(metas: &[Field], keys: &[KeyId], guard: Guard, shape: &mut Shape) {
+    let is_named = |key: KeyId| guard.of(key) == Some(Guarded::Name);
+    shape.fields.extend(metas.iter().filter(|meta| is_named(meta.key) || !keys.contains(&meta.key)));
+    let mut push = |(slot, key): (usize, &KeyId)| {
+        let field = Field { key: *key, source: Source::Slot(slot as u16) };
+        if guard.of(*key).is_some() {
+            shape.contested.push(field);
+        }
+        if !is_named(*key) {
+            shape.fields.push(field);
+        }
+    };
     let slots = keys.iter().enumerate();
     if keys.len() <= COMPARED_MAX {
-        fields.extend(slots.filter(|(slot, key)| !keys[slot + 1..].contains(key)).map(field));
-        return;
+        return slots.filter(|(slot, key)| !keys[slot + 1..].contains(key)).for_each(push);
     }
     let last: Map<KeyId, usize> = keys.iter().enumerate().map(|(slot, key)| (*key, slot)).collect();
-    fields.extend(slots.filter(|(slot, key)| last[key] == *slot).map(field));
+    slots.filter(|(slot, key)| last[key] == *slot).for_each(&mut push);
 }

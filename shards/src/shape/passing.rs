@@ -22,7 +22,7 @@ impl Passing {
     /// Starts a new event.
     pub(super) fn forget(&mut self) {
         for shape in &mut self.shapes[..self.used] {
-            if shape.fields.capacity() > FIELDS_KEPT {
+            if shape.fields.capacity() > FIELDS_KEPT || shape.contested.capacity() > FIELDS_KEPT {
                 *shape = Shape::default();
             }
         }
@@ -44,6 +44,7 @@ impl Passing {
     pub(super) fn room(&mut self) -> Shape {
         let mut shape = self.shapes.get_mut(self.used).map(std::mem::take).unwrap_or_default();
         shape.fields.clear();
+        shape.contested.clear();
         shape.computed = 0;
         shape
     }

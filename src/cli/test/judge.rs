@@ -223,7 +223,7 @@ impl Judge<'_> {
             told.push(Told { changes, ..Told::new("fields are missing or differ (- expected, + actual)") });
         }
         for condition in condition.iter().flat_map(|conditions| &conditions.0) {
-            let why = match test(condition, fields) {
+            let why = match test(condition, fields, &self.trace.origin) {
                 Ok(true) => continue,
                 Ok(false) => String::new(),
                 Err(why) => format!(": {why}"),

@@ -39,7 +39,7 @@ use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{LineTooLong, Rules};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
 use crate::config::timezone::Timezone;
-use crate::config::types::{ByteSize, FieldNames, Period, Ring};
+use crate::config::types::{ByteSize, FieldNames, OnConflict, Period, Ring};
 use crate::parsers::{Events, Parse};
 use discover::Patterns;
 use own::Own;
@@ -126,6 +126,9 @@ pub struct Settings {
     /// Names of the fields of each event.
     #[serde(default)]
     pub fields: FieldNames,
+    /// Whose value a field has if both the input and an event have it.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
     /// The lane to the pipeline.
     #[serde(default)]
     pub ring: Ring,
@@ -181,6 +184,7 @@ impl<E: Env> InputSettings<E> for Settings {
     fn events(&self) -> Events {
         Events {
             fields: self.fields.clone(),
+            on_conflict: self.on_conflict,
             kind: EnvelopeKind::File,
             parse: self.parse.clone(),
             timezone: self.timezone.clone(),

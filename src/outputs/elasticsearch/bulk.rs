@@ -1,19 +1,20 @@
 //! The body of a bulk request: for each event a line with the action, and its line from the WAL.
 //!
 //! Guarantees: every event is written as exactly two lines, so an event never breaks the request. If the server would reject
-//! an index name, or if an id is too long, the event is left out, with the reason. Without fields and ids, an event costs one
-//! comparison and two copies.
+//! an index name, if a value makes a name begin like one of a system index, or if an id is too long, the event is left out, with
+//! the reason. Without fields and ids, an event costs one comparison and two copies.
 
 use crate::codec::template::Template;
+use crate::codec::visible::steers;
 use crate::outputs::requests::part::{Part, Slice};
 use memchr::memmem::find;
+use ring::digest::{SHA256, digest};
 use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::{Delivery, Event};
 use tailwater_shards::scan::escape_json_into;
-use xxhash_rust::xxh3::xxh3_128;
 
 /// Longest index name, in bytes.
 const INDEX_BYTES_MAX: usize = 255;
@@ -37,7 +38,7 @@ pub enum Op {
 pub enum Id {
     /// The server generates one.
     None,
-    /// The hash of its line.
+    /// The SHA-256 of its line without the newline, in lowercase hexadecimal.
     Hash,
     /// From fields. If a field is missing, or if the result is empty or may not be unique, the server generates an id.
     Template(Template),
@@ -82,7 +83,7 @@ impl Bulk {
 
     /// Approximate number of bytes per event in addition to its line.
     pub fn overhead_bytes(&self) -> u64 {
-        if self.id == Id::None { 50 } else { 90 }
+        if self.id == Id::None { 50 } else { 122 }
     }
 
     /// Whether an event that already exists must come from an earlier attempt.
@@ -134,7 +135,7 @@ impl Bulk {
         self.scratch.clear();
         let is_named = self.index.render(event, &mut self.scratch);
         let name = String::from_utf8_lossy(&self.scratch).to_lowercase();
-        self.refusal = unfit(&name).map(|why| format!("the index name `{name}` {why}"));
+        self.refusal = unfit(&name, &self.index).map(|why| format!("the index name `{name}` {why}"));
         self.action.clear();
         let op: &[u8] = match self.op {
             Op::Index => b"{\"index\":{\"_index\":\"",
@@ -152,8 +153,9 @@ impl Bulk {
             Id::Hash => {
                 const DIGITS: &[u8; 16] = b"0123456789abcdef";
                 out.extend_from_slice(b",\"_id\":\"");
-                let hash = xxh3_128(event.line.strip_suffix(b"\n").unwrap_or(event.line));
-                out.extend((0..32).rev().map(|place| DIGITS[(hash >> (4 * place) & 15) as usize]));
+                let hash = digest(&SHA256, event.line.strip_suffix(b"\n").unwrap_or(event.line));
+                let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+                out.extend(hash.as_ref().iter().flat_map(digits));
                 out.push(b'"');
             }
             Id::Template(template) => {
@@ -164,6 +166,9 @@ impl Bulk {
                 }
                 if self.scratch.len() > ID_BYTES_MAX {
                     return Err(format!("its id has {} bytes, more than {ID_BYTES_MAX}", self.scratch.len()));
+                }
+                if self.scratch.iter().any(|byte| matches!(byte, b'\r' | b'\n' | b'\0')) {
+                    return Err("its id contains a newline, a carriage return or a NUL".to_owned());
                 }
                 out.extend_from_slice(b",\"_id\":\"");
                 escape_json_into(&self.scratch, out);
@@ -186,18 +191,22 @@ pub fn never_fit(index: &Template) -> Option<String> {
         return None;
     }
     let form = if index.has_fields() { "an index name from this template" } else { "the index name" };
-    unfit(&name).map(|why| format!("{form} is invalid: `{name}` {why}"))
+    unfit(&name, index).map(|why| format!("{form} is invalid: `{name}` {why}"))
 }
 
-/// Why the server would reject an index with this name.
-fn unfit(name: &str) -> Option<&'static str> {
-    let odd = |c: char| c.is_control() || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
+/// Why no event may go to an index with this name: the server would reject it, or read it as something else than one name, or
+/// an event's value makes it a system index.
+fn unfit(name: &str, index: &Template) -> Option<&'static str> {
+    let odd = |c: char| steers(c) || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
     match name {
         "" => Some("is empty"),
         "." | ".." => Some("is not allowed"),
         _ if name.starts_with(['-', '_', '+']) => Some("begins with -, _ or +"),
+        _ if name.starts_with('.') && !index.begins_fixed() => {
+            Some("begins with a dot that an event's field may have chosen: such names are those of system indexes")
+        }
         _ if name.len() > INDEX_BYTES_MAX => Some("is longer than 255 bytes"),
-        _ if name.contains(odd) => Some("contains white space or one of \\ / * ? \" < > | , # :"),
+        _ if name.contains(odd) => Some("contains white space, a control character, or one of \\ / * ? \" < > | , # :"),
         _ => None,
     }
 }
@@ -262,10 +271,10 @@ mod tests {
     #[test]
     fn no_name_can_end_its_line() {
         for name in ["", ".", "..", "a b", "a\nb", "a\"b", "a\\b", "a:b", "+a", "a\u{0}", &"x".repeat(256)] {
-            assert!(unfit(name).is_some(), "{name:?}");
+            assert!(unfit(name, &template("l")).is_some(), "{name:?}");
         }
         for name in ["a", ".hidden", "a.b-c_d", "ü"] {
-            assert_eq!(unfit(name), None);
+            assert_eq!(unfit(name, &template("l")), None);
         }
     }
 
@@ -292,6 +301,8 @@ mod tests {
             "a\\{{ x }}",
             "l-%Y|{{ x }}",
             &too_long,
+            "{{ x | default('.security') }}",
+            ".{{ x }}",
             &format!("{too_long}{{{{ x }}}}"),
             &format!("{long}%F"),
         ] {
@@ -305,7 +316,7 @@ mod tests {
             ".logs",
             "{{ x }}",
             "{{ x }}-",
-            ".{{ x }}",
+            ".l-{{ x }}",
             "a-{{ x }}_b",
             &format!("{long}{{{{ x }}}}{{{{ y }}}}"),
         ] {
@@ -318,7 +329,9 @@ mod tests {
         let mut hashed = Bulk::new(Op::Create, template("l"), Id::Hash);
         let (text, _) = body(&mut hashed, &["{}", "{}", r#"{"a":1}"#]);
         let ids: Vec<&str> = text.lines().step_by(2).collect();
-        assert_eq!(ids[0], format!(r#"{{"create":{{"_index":"l","_id":"{:032x}"}}}}"#, xxh3_128(b"{}")));
+        // What `printf '{}' | sha256sum` says.
+        let known = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!(ids[0], format!(r#"{{"create":{{"_index":"l","_id":"{known}"}}}}"#));
         assert!(ids[0] == ids[1] && ids[1] != ids[2]);
         assert!(hashed.knows_its_events());
 
@@ -329,6 +342,101 @@ mod tests {
         let none = r#"{"index":{"_index":"l"}}"#;
         assert_eq!(ids, [r#"{"index":{"_index":"l","_id":"a\"b"}}"#, none, none]);
         assert!(refused.len() == 1 && refused[0].0 == 3 && refused[0].1.contains("513"), "{refused:?}");
+        for control in [r"a\nb", r"a\rb", r"\u0000"] {
+            let (text, refused) = body(&mut fields, &[&format!(r#"{{"id":"{control}"}}"#)]);
+            assert!(text.is_empty() && refused[0].1.contains("newline"), "{control}: {text} {refused:?}");
+        }
+    }
+
+    /// What an event can try to leave its prefix with.
+    const HOSTILE: [&str; 60] = [
+        ".security-7",
+        "..",
+        ".",
+        "../x",
+        "..%2f",
+        "/x",
+        "\\\\x",
+        "*",
+        "?",
+        "a*",
+        "a,b",
+        ",.security-7",
+        "<a-{now/d}>",
+        "<",
+        ">",
+        "|",
+        "#x",
+        "a:b",
+        "remote:x",
+        "\\\"",
+        "a\\\"},{\\\"",
+        " ",
+        "a b",
+        "\\t",
+        "\\n",
+        "a\\nb",
+        "\\r\\n",
+        "\\u0000",
+        "a\\u0000b",
+        "\\u001f",
+        "\\u007f",
+        "\\u0085",
+        "\\u00a0",
+        "\\u2028",
+        "\\u202e",
+        "\\u2066",
+        "\\u200f",
+        "\\u3000",
+        "-x",
+        "_x",
+        "+x",
+        "_all",
+        "_bulk",
+        "-.security-7",
+        ".SECURITY-7",
+        "\\u002esecurity-7",
+        "\\u002e\\u002e",
+        "İ",
+        "\\u212a",
+        "\\ud800",
+        "\\ud800.security",
+        "",
+        "unknown",
+        "ü",
+        "Shop",
+        "a.b",
+        "a..b",
+        "..security",
+        "x\\u0000.security-7",
+        "%2e%2e",
+    ];
+
+    /// Whatever the value, an event is left out, or its line is one name that begins with the prefix and holds nothing that the
+    /// server reads as more than a name.
+    #[test]
+    fn no_value_leaves_the_prefix_of_the_index() {
+        let read = |action: &str| serde_json::from_str::<serde_json::Value>(action).expect("JSON")["index"].clone();
+        for (index, prefix) in
+            [("logs-{{ svc }}", "logs-"), ("{{ svc }}", ""), ("{{ svc }}.x", ""), ("L{{ svc }}-%Y", "l")]
+        {
+            let mut bulk = Bulk::new(Op::Index, template(index), Id::None);
+            let mut sent = 0;
+            for value in HOSTILE {
+                let (text, refused) = body(&mut bulk, &[&format!("{{\"svc\":\"{value}\"}}")]);
+                assert_eq!(text.lines().count(), if refused.is_empty() { 2 } else { 0 }, "{index} {value}: {text}");
+                let Some(action) = text.lines().next() else { continue };
+                let action = read(action);
+                let name = action["_index"].as_str().expect("a name");
+                assert_eq!(action.as_object().map(serde_json::Map::len), Some(1), "{text}");
+                assert!(name.starts_with(prefix), "{index} {value}: {name}");
+                assert!(!name.starts_with(['.', '-', '_', '+']), "{index} {value}: {name}");
+                assert!(!name.contains(|c: char| steers(c) || c.is_whitespace() || c.is_uppercase()), "{name:?}");
+                assert!(!name.contains(['*', '?', ',', '<', '>', '|', '/', '\\', '"', '#', ':']), "{name:?}");
+                sent += 1;
+            }
+            assert!((5..40).contains(&sent), "{index}: {sent}");
+        }
     }
 
     #[test]

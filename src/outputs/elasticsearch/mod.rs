@@ -6,7 +6,8 @@
 //! response was lost or the process was killed, is stored once. Without an id, it is stored at least once. A status and an
 //! error type mean the same for a request and for one of its events; one table decides ([`super::requests::meaning`]). How
 //! compatible stores respond is described in `answer.rs`. No response makes Tailwater send accepted events again without
-//! limit.
+//! limit. An event chooses an index only behind the fixed beginning of the template, and replaces documents only if the
+//! configuration allows it.
 //!
 //! Does not create indexes, templates, data streams or pipelines, and does not discover further nodes of the cluster.
 
@@ -19,7 +20,7 @@ use super::http::{concurrency_default, request_bytes_default, timeout_default};
 use super::requests::part::Part;
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal};
 use crate::codec::marked;
-use crate::codec::template::Template;
+use crate::codec::template::{Template, is_template};
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
@@ -69,9 +70,14 @@ pub struct Settings {
     /// while.
     pub endpoints: Vec<String>,
     /// The index or data stream, with dates (of the event) and fields: `logs-{{ service | default('none') }}-%Y.%m.%d`. Converted
-    /// to lowercase. Without a default, an event that lacks the field goes to the index for the value `unknown`.
+    /// to lowercase. Without a default, an event that lacks the field goes to the index for the value `unknown`. A letter, a
+    /// digit or a date must come before the first field, or else `allow_any_index` is needed.
     #[serde(deserialize_with = "marked::text")]
     pub index: String,
+    /// Allow `index` to begin with a field: whoever writes the events then chooses any index of the server that the credentials
+    /// can write to, except those whose names begin with a dot.
+    #[serde(default)]
+    pub allow_any_index: bool,
     /// The time zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by
     /// default UTC.
     #[serde(default)]
@@ -79,11 +85,16 @@ pub struct Settings {
     /// What the server does with an event.
     #[serde(default)]
     pub op: Op,
-    /// The id of an event: `hash` (of its whole line, so that equal events become one), or a template with fields, such as
+    /// The id of an event: `hash` (SHA-256 of its whole line, so that equal events become one), or a template with fields, such as
     /// `{{ trace_id }}` (without defaults). By default, and if a field is missing or not valid UTF-8, the server generates it.
+    /// A template needs `op: create` or `allow_replace`.
     #[serde(default)]
     #[serde(deserialize_with = "marked::optional")]
     pub id: Option<String>,
+    /// Allow an `id` from fields with `op: index`: whoever writes the events can then replace any document of the index whose id
+    /// they know.
+    #[serde(default)]
+    pub allow_replace: bool,
     /// The ingest pipeline of the server that processes the events.
     #[serde(default)]
     pub pipeline: Option<String>,
@@ -154,6 +165,11 @@ impl Settings {
         if self.pipeline.as_deref() == Some("") {
             mistakes.push(Mistake::new("pipeline", "it is empty", "name a pipeline of the server, or remove the key"));
         }
+        if self.pipeline.as_deref().is_some_and(is_template) {
+            let help =
+                "write its name; to use several pipelines, write one output for each and route events with `when`";
+            mistakes.push(Mistake::new("pipeline", "the name of a pipeline takes no fields of events", help));
+        }
         let plan = requests.plan().map_err(|others| mistakes.extend(others)).ok();
         let index = self.index().map_err(|others| mistakes.extend(others)).ok();
         let id = self.event_id().map_err(|others| mistakes.extend(others)).ok();
@@ -223,10 +239,16 @@ impl Settings {
         if marked::plain(&self.index).trim().is_empty() {
             return Err(vec![Mistake::new("index", "it is empty", "write it like logs-%Y.%m.%d")]);
         }
-        match bulk::never_fit(&index) {
-            Some(what) => Err(vec![mistake(what)]),
-            None => Ok(index.in_zone(&self.timezone.0)),
+        if let Some(what) = bulk::never_fit(&index) {
+            return Err(vec![mistake(what)]);
         }
+        if index.begins_with_field() && !self.allow_any_index {
+            let what = "it begins with a field, so events would choose any index of the server";
+            let help =
+                "begin with fixed text, such as logs-{{ service }}, or write `allow_any_index: true` to allow it";
+            return Err(vec![Mistake::new("index", what, help)]);
+        }
+        Ok(index.in_zone(&self.timezone.0))
     }
 
     fn event_id(&self) -> Mistaken<Id> {
@@ -238,6 +260,11 @@ impl Settings {
                 Ok(template) if template.has_defaults() => {
                     let help = "remove the default: the server chooses an id for an event without the field";
                     Err(vec![Mistake::new("id", "all events without the field would have the same id", help)])
+                }
+                Ok(template) if template.has_fields() && self.op == Op::Index && !self.allow_replace => {
+                    let what = "with `op: index`, an event could replace any document of the index whose id it names";
+                    let help = "write `op: create`, or `allow_replace: true` to allow it";
+                    Err(vec![Mistake::new("id", what, help).needing(&["op"])])
                 }
                 Ok(template) if template.has_fields() => Ok(Id::Template(template)),
                 Ok(_) => Err(vec![mistake("all events would have the same id".to_owned())]),

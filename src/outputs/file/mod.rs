@@ -118,6 +118,9 @@ const OPEN_FILES_MAX: u32 = 1024;
 /// Maximum number of paths that fields may lead to, whatever is configured: 16 bytes of memory for each.
 const PATHS_MAX: u32 = 1_000_000;
 
+/// Permission bits of new files that belong to a group, unless the settings say others.
+const MODE_WITH_GROUP: u32 = 0o640;
+
 /// How long a start waits for files that another process holds before it says that it cannot open them, and how often it looks.
 const LOCKS_WAIT: Duration = Duration::from_secs(5);
 const LOCKS_INTERVAL: Duration = Duration::from_millis(100);
@@ -383,7 +386,10 @@ impl<E: Env> OutputSpec<E> for Spec {
             let means = Means { disk, name, claims, counters };
             let state_bytes_max = options.state_bytes_max.min(context.state_bytes_max);
             let work = move || {
-                let access = Access { group: group_of(&means.disk, group.as_deref())?, ..options.access };
+                let group = group_of(&means.disk, group.as_deref())?;
+                // A file that is made to be given to a group would otherwise stay its owner's alone.
+                let mode = options.access.mode.or(group.map(|_| MODE_WITH_GROUP));
+                let access = Access { mode, group };
                 let options = Options { state_bytes_max, access, ..options };
                 Writer::new(means, options, &journal, &state).map(|writer| (writer, state))
             };

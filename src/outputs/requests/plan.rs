@@ -4,6 +4,7 @@
 //! [`Plan::secured`], except in [`RequestSettings::check_files`].
 
 use super::super::file::compress::Compression;
+use crate::codec::template::is_template;
 use crate::config::component::{Mistake, UNREAD_HELP};
 use crate::net::auth::{Auth, Secret};
 use crate::net::client::Way;
@@ -117,6 +118,11 @@ impl RequestSettings<'_> {
         let mut endpoints = Vec::new();
         for (number, url) in self.urls.iter().enumerate() {
             let help = "write it like https://logs.example.com:8443/path";
+            if is_template(url) {
+                let help = "write the whole URL; for several, write one output for each and route events with `when`";
+                mistakes.push(Mistake::new(self.url_key(number), "a URL takes no fields of events", help));
+                continue;
+            }
             match Endpoint::parse(url) {
                 Ok(endpoint) => endpoints.push(endpoint),
                 Err(what) => mistakes.push(Mistake::new(self.url_key(number), what, help)),

@@ -29,17 +29,24 @@ fn value<T: serde::de::DeserializeOwned>(text: &str) -> T {
     read(&root).unwrap_or_else(|fault| panic!("{text}: {fault}"))
 }
 
-fn when(condition: &str) -> Route {
+pub(in crate::process) fn when(condition: &str) -> Route {
     Route::When(value(&format!("{condition:?}")))
 }
 
-fn chain(verbs: &str, first_only: bool, routes: &[Route]) -> Arc<Chain> {
+pub(in crate::process) fn chain(verbs: &str, first_only: bool, routes: &[Route]) -> Arc<Chain> {
     Arc::new(Chain { steps: value(verbs), routes: routes.to_vec(), first_only, ..Chain::default() })
 }
 
 pub(in crate::process) fn events() -> Events {
     let parse = Some(Parse::Json(Default::default()));
-    Events { fields: Default::default(), kind: EnvelopeKind::File, parse, timezone: None, bytes_max: 1 << 16 }
+    Events {
+        fields: Default::default(),
+        on_conflict: Default::default(),
+        kind: EnvelopeKind::File,
+        parse,
+        timezone: None,
+        bytes_max: 1 << 16,
+    }
 }
 
 pub(in crate::process) fn batch(lines: &[&str]) -> Batch {

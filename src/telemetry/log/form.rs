@@ -1,8 +1,9 @@
 //! Formats one line of the application log, as text or as a JSON object.
 //!
-//! Guarantees: exactly one line of limited length, whatever the values contain: control characters, which could also control a
-//! terminal, are escaped.
+//! Guarantees: exactly one line of limited length, whatever the values contain. Everything that could control a terminal is
+//! escaped, in JSON too: log viewers print lines as they are.
 
+use crate::codec::visible::{steers, visible_json};
 use serde_json::Value;
 use std::fmt::{self, Write as _};
 use tracing::field::{Field, Visit};
@@ -58,7 +59,10 @@ impl Line {
         let mut out = String::with_capacity(256);
         match form {
             Form::Text => self.text(now, &mut out),
-            Form::Json => self.json(now, &mut out),
+            Form::Json => {
+                self.json(now, &mut out);
+                out = visible_json(&out);
+            }
         }
         out.push('\n');
         out
@@ -107,7 +111,7 @@ fn cut(text: &str, most: usize) -> &str {
 
 fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
-        match c.is_control() {
+        match steers(c) {
             true => out.extend(c.escape_default()),
             false => out.push(c),
         }

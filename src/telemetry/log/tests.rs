@@ -47,6 +47,23 @@ fn text_is_one_line_whatever_the_values_hold() {
     assert!(!text.contains('\u{1b}'), "{text}");
 }
 
+/// File names, events and answers of servers that try to control the terminal that shows the log.
+#[test]
+fn no_form_lets_a_value_control_a_terminal() {
+    let hostile = "a\u{1b}]0;owned\u{7}\u{9b}2J\u{7f}\u{202e}\u{200f}\u{2028}b";
+    for form in [Form::Text, Form::Json] {
+        let text = said(form, || {
+            tracing::info!(path = %hostile, spaced = %format!("x {hostile}"), quoted = ?hostile, "cannot read {hostile}");
+        });
+        let steering = text.trim_end().chars().find(|c| crate::codec::visible::steers(*c));
+        assert_eq!(steering, None, "{form:?}: {text:?}");
+        assert_eq!(text.matches("owned").count(), 4, "{text}");
+    }
+    let text = said(Form::Json, || tracing::info!(path = %hostile, "m"));
+    let line: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+    assert_eq!(line["path"], hostile, "it is the same value");
+}
+
 #[test]
 fn repeated_lines_are_suppressed_with_a_count_per_component() {
     let text = said(Form::Text, || {

@@ -265,6 +265,40 @@ fn closer_ends_a_pending_read() {
     });
 }
 
+/// The kernel may still write into the buffer of a read, and read from that of a write, whose future is gone.
+#[test]
+fn reads_and_writes_that_are_given_up_keep_their_buffers() {
+    run_one(|env| async move {
+        let listener = Listener::bind(&env, LOCAL.into()).expect("a free port");
+        for round in 0..200u64 {
+            let mut client = env.connect(listener.local_address(), super::DEADLINE).await.expect("listening");
+            let mut server: Connection = listener.accept().await.expect("connected");
+            let mut buffer = vec![0u8; 64 * 1024];
+            let pause = env.sleep(Duration::from_micros(round % 50));
+            let read = futures_lite::future::or(async { Some(server.read(&mut buffer).await) }, async {
+                pause.await;
+                None
+            });
+            assert!(read.await.is_none(), "nothing was sent yet");
+            drop(buffer);
+            // Freed memory of the same size is used again, with the bytes of the late answer if somebody writes them there.
+            let canary = vec![7u8; 64 * 1024];
+            client.write_all(&[1; 512]).await.expect("connected");
+            let flood = vec![2u8; 8 << 20];
+            let pause = env.sleep(Duration::from_micros(round % 50));
+            let write = futures_lite::future::or(async { Some(client.write_all(&flood).await) }, async {
+                pause.await;
+                None
+            });
+            assert!(write.await.is_none(), "nobody reads 8 MiB");
+            drop(flood);
+            drop((client, server));
+            env.turn().await;
+            assert!(canary.iter().all(|byte| *byte == 7));
+        }
+    });
+}
+
 /// A connection that takes turns with its peer acknowledges late by itself, for its next message may carry the acknowledgement.
 #[test]
 fn what_answers_a_message_is_acknowledged_at_once() {

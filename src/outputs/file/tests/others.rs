@@ -222,6 +222,14 @@ fn new_files_get_the_mode_and_group_and_existing_files_keep_theirs() {
 }
 
 #[test]
+fn group_alone_may_read_new_files() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}", "group": "17"}));
+    fixture.delivered(&["{\"h\":\"new\"}"]);
+    let access = Access { mode: Some(0o640), group: Some(17) };
+    assert_eq!(fixture.disk().access("/out/new").expect("it is there"), access);
+}
+
+#[test]
 fn events_without_a_field_of_the_path_are_counted_unless_it_has_a_default() {
     let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}-{{ a | default('none') }}"}));
     fixture.delivered(&["{\"h\":\"unknown\"}", "{}", "{\"a\":1}"]);
