@@ -385,6 +385,8 @@ pub struct OutputCounters {
     pub held_files: Counter,
     /// Events that lacked a field which names their destination, and that went to where `unknown` leads.
     pub unnamed_events: Counter,
+    /// Events that led to one destination more than the output may make.
+    pub excess_path_events: Counter,
     /// Cursor commits.
     pub commits: Counter,
     /// Payload bytes of the frames that are being delivered.

@@ -273,6 +273,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn is_link(&self, path: &Path) -> io::Result<bool>;
     /// The number of the group of this name; none if the system knows no such group. May block.
     fn group(&self, name: &str) -> io::Result<Option<u32>>;
+    /// The number of the user whose rights this process has.
+    fn user(&self) -> u32 {
+        0
+    }
     /// Whether this process may write to a file, or create files in a directory: an error that says why not. Changes nothing.
     fn check_writable(&self, path: &Path) -> io::Result<()> {
         self.stat(path).map(drop)

@@ -4,7 +4,11 @@
 
 use super::configuration::{circumstances, load};
 use super::{Exit, output};
+use crate::config::plan::OutputPlan;
 use crate::config::raw::{DATA_DIR_DEFAULT, Shards};
+use crate::outputs::OutputConfig;
+use crate::outputs::file::paths::{linked_directory, open_to_others};
+use crate::outputs::file::template::PathTemplate;
 use clap::Args;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +36,8 @@ struct Needs {
     disk_bytes: u64,
     /// CPUs that shards are pinned to.
     pinned: Vec<usize>,
+    /// The files of outputs.
+    files: Vec<PathTemplate>,
 }
 
 /// Runs the command: exit code 1 if something prevents Tailwater from running.
@@ -42,6 +48,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     findings.extend(pinned(&needs.pinned, &allowed_cpus()));
     findings.push(directory(&needs.data_dir));
     findings.push(free_disk(&RealDisk::new(), &needs));
+    findings.extend(needs.files.iter().flat_map(|template| output_directory(template, &RealDisk::new())));
     output::print(&report(&findings))?;
     let bad = findings.iter().any(|finding| finding.state == State::Problem);
     Ok(if bad { Exit::Failed } else { Exit::Done })
@@ -55,7 +62,7 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         let segment_bytes = limits::SEGMENT_BYTES_DEFAULT;
         let letter_bytes = limits::dead_letter_bytes_default(shards, limits::LINE_BYTES_DEFAULT);
         let disk_bytes = limits::wal_bytes_default(shards, segment_bytes).saturating_add(letter_bytes);
-        return Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned: Vec::new() });
+        return Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned: Vec::new(), files: Vec::new() });
     };
     let file =
         super::configuration::FileArguments { config, data_dir: super::configuration::DataDirArguments { data_dir } };
@@ -66,7 +73,12 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         Shards::Auto | Shards::Count(_) => Vec::new(),
     };
     let segment_bytes = plan.wal.segment_bytes;
-    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, disk_bytes, pinned })
+    let template = |output: &OutputPlan| match &output.settings {
+        OutputConfig::File(settings) if output.used => settings.template().ok(),
+        _ => None,
+    };
+    let files = plan.outputs.iter().filter_map(template).collect();
+    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, disk_bytes, pinned, files })
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -136,6 +148,33 @@ fn directory(path: &Path) -> Finding {
             finding(NAME, State::Problem, format!("{shown} cannot be written: {error}"), fix)
         }
     }
+}
+
+/// What others can do where an output writes.
+fn output_directory(template: &PathTemplate, disk: &impl Disk) -> Vec<Finding> {
+    const NAME: &str = "output directory";
+    let fixed = template.fixed_path();
+    let mut findings = Vec::new();
+    if let Some((directory, what)) = open_to_others(template, disk) {
+        let detail = format!("{} {what}, who can replace and block the files of an output there", directory.display());
+        let fix = format!("chown root {0}; chmod go-w {0}", directory.display());
+        findings.push(finding(NAME, State::Warning, detail, fix));
+    }
+    if let Some(link) = linked_directory(template, disk) {
+        let detail =
+            format!("{} is a symbolic link, which an output follows only up to {}", link.display(), fixed.display());
+        let fix = "mount its target there (mount --bind), or name its target in `path`".to_owned();
+        findings.push(finding(NAME, State::Warning, detail, fix));
+    }
+    if findings.is_empty() {
+        findings.push(finding(
+            NAME,
+            State::Ok,
+            format!("{} can be changed by nobody else", fixed.display()),
+            String::new(),
+        ));
+    }
+    findings
 }
 
 /// The directory itself, or its nearest existing parent.

@@ -15,7 +15,7 @@ use crate::codec::marked;
 use crate::inputs::InputConfig;
 use crate::inputs::file::patterns::Patterns;
 use crate::outputs::OutputConfig;
-use crate::outputs::file::paths::resolved;
+use crate::outputs::file::paths::{linked_directory, open_to_others, resolved};
 use crate::outputs::file::template::PathTemplate;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -58,6 +58,8 @@ pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems:
     problems.extend(used.filter_map(|output| unnamed::<E>(plan, output, root)));
     for one in &files {
         problems.extend(disk.and_then(|disk| unwritable(one, disk, root)));
+        problems.extend(disk.and_then(|disk| exposed(one, disk, root)));
+        problems.extend(disk.and_then(|disk| linked(one, disk, root)));
     }
     for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
         if root.is_assumed(&["inputs", &input.name, "include"]) {
@@ -203,6 +205,35 @@ fn unwritable<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Probl
         "give the user that runs Tailwater write permission there (`chown`, `setfacl`), or choose another `path`; run \
          `validate` as that user",
     ))
+}
+
+/// Warns about a directory that others may write to: they can replace what the output writes, and block it.
+fn exposed<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem> {
+    let (directory, what) = open_to_others(&files.template, disk)?;
+    let shown = if files.shown.contains("${") { files.shown.clone() } else { directory.display().to_string() };
+    let span = root.span_at(&["outputs", &files.output.name, "path"]);
+    Some(
+        Problem::warning(span, format!("{shown} {what}"))
+            .label("who can write there can move, replace and block the files of this output")
+            .help("use a directory that belongs to root or to the user that runs Tailwater, with the mode 0750 or 0755")
+            .independent(),
+    )
+}
+
+/// Warns about a link below the fixed directory.
+fn linked<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem> {
+    let link = linked_directory(&files.template, disk)?;
+    let fixed = files.template.fixed_path();
+    let is_secret = files.shown.contains("${");
+    let shown = if is_secret { files.shown.clone() } else { link.display().to_string() };
+    let up_to = if is_secret { "its first date or field".to_owned() } else { fixed.display().to_string() };
+    let span = root.span_at(&["outputs", &files.output.name, "path"]);
+    Some(
+        Problem::warning(span, format!("{shown} is a symbolic link, which this output does not follow"))
+            .label(format!("links are followed only up to {up_to}"))
+            .help("mount the target there (`mount --bind`), or name it in `path`")
+            .independent(),
+    )
 }
 
 /// Whether an input adds a field of this name to each event.

@@ -225,6 +225,7 @@ impl Exporter {
             }
             families.count(&table::HELD_FILES, &labels, counters.held_files.get());
             families.count(&table::UNNAMED, &labels, counters.unnamed_events.get());
+            families.count(&table::EXCESS_PATHS, &labels, counters.excess_path_events.get());
             families.count(&table::COMMITS, &labels, counters.commits.get());
             families.add(&table::OLDEST_UNACKED, &labels, age_seconds(counters.oldest_unacked.get()));
         }

@@ -6,7 +6,7 @@
 //!
 //! Does not decide who may own what: callers look at [`Located::stat`] and [`Located::path`] before they open.
 
-use super::{DirEntry, Disk, File, FileKind, Open, Stat};
+use super::{Access, DirEntry, Disk, File, FileKind, Open, Stat};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -48,6 +48,10 @@ pub trait Located: Sized + Send + 'static {
     /// Opens a name in this directory for reading and writing, and creates it if it is missing. A symbolic link is refused, and so
     /// is everything that is not a regular file. `WouldBlock` if a lease on it is in the way.
     fn create(&self, name: &OsStr, how: Open) -> io::Result<Self::File>;
+    /// Creates a file in this directory: `AlreadyExists` if the name is there, whatever has it.
+    fn create_new(&self, name: &OsStr, how: Open) -> io::Result<Self::File>;
+    /// Says who may do what with it.
+    fn set_access(&self, access: Access) -> io::Result<()>;
     /// Makes a directory in this one, with these permission bits less the process's mask.
     fn make_dir(&self, name: &OsStr, mode: u32) -> io::Result<()>;
     /// Gives a name in this directory to another one, perhaps in another directory, and replaces what has that one.
@@ -158,6 +162,17 @@ impl<D: Disk> Located for ByPath<D> {
             FileKind::Regular => Ok(file),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
+    }
+
+    fn create_new(&self, name: &OsStr, how: Open) -> io::Result<D::File> {
+        match self.disk.is_link(&self.named(name)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(name, how),
+            found => found.and(Err(io::ErrorKind::AlreadyExists.into())),
+        }
+    }
+
+    fn set_access(&self, access: Access) -> io::Result<()> {
+        self.disk.open(self.same()?, Open::Read)?.set_access(access)
     }
 
     fn make_dir(&self, name: &OsStr, _mode: u32) -> io::Result<()> {

@@ -8,13 +8,13 @@
 
 use super::disk::{RealDisk, RealFile, counted};
 use crate::env::located::{ByPath, Links, Located, single};
-use crate::env::{DirEntry, FileKind, Open, Stat, Timestamp};
+use crate::env::{Access, DirEntry, FileKind, Open, Stat, Timestamp};
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// How often a look is repeated that a rename elsewhere has disturbed.
@@ -158,6 +158,18 @@ fn reopen(handle: &OwnedFd, how: Open) -> io::Result<RealFile> {
     Ok(RealFile::new(file, false))
 }
 
+/// Opens a regular file for reading and writing, and creates it if it is missing.
+fn create_at(directory: &OwnedFd, name: &OsStr, how: Open, unless: i32) -> io::Result<RealFile> {
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let mode = super::disk::creation_mode(how);
+    let file = open_at(directory.as_raw_fd(), Path::new(single(name)?), flags | unless, mode)?;
+    if stat_at(file.as_raw_fd(), Path::new(""))?.kind != FileKind::Regular {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    may_wait(file.as_raw_fd())?;
+    Ok(RealFile::new(file.into(), false))
+}
+
 impl Located for RealLocated {
     type File = RealFile;
 
@@ -206,19 +218,31 @@ impl Located for RealLocated {
     }
 
     fn create(&self, name: &OsStr, how: Open) -> io::Result<RealFile> {
+        match &self.0 {
+            Inner::Handle(handle) => counted(create_at(handle, name, how, libc::O_NOFOLLOW)),
+            Inner::Memory(place) => place.create(name, how),
+        }
+    }
+
+    fn create_new(&self, name: &OsStr, how: Open) -> io::Result<RealFile> {
+        match &self.0 {
+            Inner::Handle(handle) => counted(create_at(handle, name, how, libc::O_EXCL)),
+            Inner::Memory(place) => place.create_new(name, how),
+        }
+    }
+
+    fn set_access(&self, access: Access) -> io::Result<()> {
         let handle = match &self.0 {
             Inner::Handle(handle) => handle,
-            Inner::Memory(place) => return place.create(name, how),
+            Inner::Memory(place) => return place.set_access(access),
         };
-        let flags =
-            libc::O_RDWR | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-        let mode = super::disk::creation_mode(how);
-        let file = counted(open_at(handle.as_raw_fd(), Path::new(single(name)?), flags, mode))?;
-        if stat_at(file.as_raw_fd(), Path::new(""))?.kind != FileKind::Regular {
-            return Err(io::ErrorKind::InvalidInput.into());
+        if access.group.is_some() {
+            std::os::unix::fs::chown(behind(handle), None, access.group)?;
         }
-        may_wait(file.as_raw_fd())?;
-        Ok(RealFile::new(file.into(), false))
+        match access.mode {
+            Some(mode) => fs::set_permissions(behind(handle), fs::Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
     }
 
     fn make_dir(&self, name: &OsStr, mode: u32) -> io::Result<()> {

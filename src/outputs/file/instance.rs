@@ -3,15 +3,16 @@
 //! Guarantees: those of the parent module for a delivery. Blocks the executor only for writes into the page cache. Knows
 //! neither journal nor locks.
 
+use super::admitted::Admitted;
 use super::template::PathTemplate;
 use super::writer::{self, Group, Now, Refused, Writer};
 use crate::outputs::encoding::Encoding;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::IoSlice;
 use std::path::Path;
 use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
-use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, OutputContext, PluginError};
+use tailwater_shards::plugin::{Delivery, Event, LocalFuture, Outcome, Output, OutputContext, PluginError};
 
 /// How often files are checked while deliveries keep coming.
 const LOOK_AFTER_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +34,7 @@ const PIECES_AT_ONCE: usize = 8;
 pub(super) struct FileOutput<E: Env> {
     context: OutputContext<E>,
     template: PathTemplate,
+    admitted: Admitted,
     constant: Option<Vec<u8>>,
     encoding: Encoding,
     /// None while it works where blocking is allowed. Lost if that call is cancelled, as the instance is then.
@@ -123,12 +125,14 @@ impl<E: Env> FileOutput<E> {
         context: OutputContext<E>,
         template: PathTemplate,
         encoding: Encoding,
+        max_paths: usize,
         writer: Writer<E::Disk>,
     ) -> FileOutput<E> {
         let (constant, looked_after) = (template.constant(), context.env.now());
         FileOutput {
             context,
             template,
+            admitted: Admitted::new(max_paths, looked_after),
             constant,
             encoding,
             writer: Some(writer),
@@ -190,13 +194,8 @@ impl<E: Env> FileOutput<E> {
         if self.writer.as_ref().is_some_and(Writer::is_waiting) {
             self.blocking(Writer::flush).await?;
         }
-        let mut groups = self.groups(delivery, &mut refused).await;
-        let fixed = self.template.has_fields().then(|| self.template.fixed_directory());
-        let work = move |writer: &mut Writer<E::Disk>, now| {
-            let refused = fixed.map(|fixed| writer.refuse(&mut groups, &fixed)).unwrap_or_default();
-            writer.accept(groups, now).map(|()| refused)
-        };
-        let paths = self.blocking(work).await?;
+        let groups = self.groups(delivery, &mut refused).await;
+        let paths = self.blocking(move |writer, now| writer.accept(groups, now)).await?;
         if !paths.is_empty() {
             refused.extend(self.events_of(delivery, &paths));
             refused.sort_by_key(|(index, _)| *index);
@@ -262,12 +261,13 @@ impl<E: Env> FileOutput<E> {
     }
 
     /// The bytes of a delivery by path; the paths are in the order of their first event.
-    async fn groups(&self, delivery: &Delivery<'_>, refused: &mut Vec<(u64, String)>) -> Vec<Group> {
+    async fn groups(&mut self, delivery: &Delivery<'_>, refused: &mut Vec<(u64, String)>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
-        let mut by_path = std::collections::HashMap::new();
+        // No group for a path that is one too many.
+        let mut by_path: HashMap<Vec<u8>, Option<usize>> = HashMap::new();
         // Empty range: no event is in it.
         let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
-        let (mut index, mut unnamed) = (0, 0);
+        let (mut index, mut unnamed, mut excess) = (0, 0, 0);
         for piece in &delivery.pieces {
             for event in piece.iter() {
                 let same = !self.template.has_fields() && moments.contains(&event.timestamp.0);
@@ -276,14 +276,27 @@ impl<E: Env> FileOutput<E> {
                     None => {
                         moments = self.template.same_dates(event.timestamp);
                         unnamed += u64::from(!self.template.render(&event, &mut path));
-                        *by_path.entry(path.clone()).or_insert_with(|| {
-                            groups.push(Group::new(path.clone()));
-                            groups.len() - 1
-                        })
+                        match by_path.get(&path) {
+                            Some(group) => *group,
+                            None => {
+                                let group = self.is_admitted(&event).then(|| {
+                                    groups.push(Group::new(path.clone()));
+                                    groups.len() - 1
+                                });
+                                by_path.insert(path.clone(), group);
+                                group
+                            }
+                        }
                     }
                 };
                 current = Some(group);
-                self.encoding.event(event, index, &mut groups[group].bytes, refused);
+                match group {
+                    Some(group) => self.encoding.event(event, index, &mut groups[group].bytes, refused),
+                    None => {
+                        refused.push((index, self.excess()));
+                        excess += 1;
+                    }
+                }
                 index += 1;
             }
             if self.context.env.slice_used() {
@@ -291,8 +304,34 @@ impl<E: Env> FileOutput<E> {
             }
         }
         // Counted once per event, however often it is retried.
-        self.context.counters.unnamed_events.add(if self.is_first_attempt { unnamed } else { 0 });
+        if self.is_first_attempt {
+            self.context.counters.unnamed_events.add(unnamed);
+            self.context.counters.excess_path_events.add(excess);
+        }
         groups
+    }
+
+    /// Whether an event may have a file, as far as the number of paths goes.
+    fn is_admitted(&mut self, event: &Event<'_>) -> bool {
+        if !self.template.has_fields() {
+            return true;
+        }
+        let mut values = Vec::new();
+        self.template.render_values(event, &mut values);
+        self.admitted.admit(&values, self.context.env.now())
+    }
+
+    /// Why an event that leads to one path too many is a dead letter. Says so in the log from time to time.
+    fn excess(&mut self) -> String {
+        let (why, is_first) = self.admitted.refusal();
+        if is_first {
+            let name = &self.context.name;
+            tracing::warn!(
+                component_id = %name, component_kind = "output",
+                "output {name}: {why}. Events for other paths become dead letters"
+            );
+        }
+        why
     }
 
     /// Closes the files of an instance that is finished: the next one opens them before this one is dropped.

@@ -22,9 +22,15 @@
 //! evicted file before it is forgotten. A commit finishes the gzip member or zstd frame, so that truncation leaves complete
 //! ones.
 //!
-//! If the fields of an event lead to a path that cannot be a file, because it is a directory, a link or a pipe or leads
-//! through a file, only this event is rejected. For every other reason why a file cannot be opened or written, the output
-//! waits and retries.
+//! If the fields of an event lead to a path that cannot be a file, because it is a directory, a link or a pipe, has other names, or
+//! leads through a file or a link, only this event is rejected. For every other reason why a file cannot be opened or written,
+//! the output waits and retries.
+//!
+//! # Who may write to the directories
+//!
+//! Up to the first date or field the path belongs to the administrator. Below it, anyone may have placed, linked or exchanged
+//! anything at any time (`places.rs`). So no link is followed there, only regular files with one name are opened, and a
+//! file is looked at again after it was opened, before anything of it is cut.
 //!
 //! # Other programs that write
 //!
@@ -49,9 +55,11 @@
 //! If a file is shorter than at its commit, or missing, another program changed it or its disk lost data. This is reported as
 //! an error, and writing continues at its end.
 
+mod admitted;
 pub mod compress;
 mod instance;
 pub mod journal;
+mod names;
 pub mod paths;
 pub mod record;
 pub mod template;
@@ -107,6 +115,9 @@ const KEEP_MAX: u32 = 1000;
 /// Maximum number of open files, whatever is configured.
 const OPEN_FILES_MAX: u32 = 1024;
 
+/// Maximum number of paths that fields may lead to, whatever is configured: 16 bytes of memory for each.
+const PATHS_MAX: u32 = 1_000_000;
+
 /// Permission bits of new files that belong to a group, unless the settings say others.
 const MODE_WITH_GROUP: u32 = 0o640;
 
@@ -120,7 +131,7 @@ const LOCKS_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// Where events are written: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields. If an event
     /// lacks a field, its default (`{{ host | default('none') }}`) or `unknown` is used. Null, objects and arrays count as
-    /// missing. `/` in a field becomes `_`.
+    /// missing. `/` in a field becomes `%2F`. Symbolic links are followed only up to the first directory with a date or field.
     #[serde(deserialize_with = "marked::text")]
     pub path: String,
     /// The time zone of the dates in `path`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by
@@ -142,11 +153,12 @@ pub struct Settings {
     /// With `encode: text`, what happens to an event without a message.
     #[serde(default)]
     pub without_message: WithoutMessage,
-    /// The permissions of new files, in octal and in quotes, such as `"0640"`; by default what the umask of the process
-    /// leaves. Existing files keep theirs.
+    /// The permissions of new files, in octal and in quotes, such as `"0644"`; by default `"0640"` less the umask of the
+    /// process. New directories get the same, and whoever may read the files may enter them; by default `"0750"` less the
+    /// umask. Existing files and directories keep theirs.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// The group of new files, by name or number; by default that of the process. The process must be a member of it, or run
+    /// The group of new files and directories, by name or number; by default that of the process. The process must be a member of it, or run
     /// as root.
     #[serde(default)]
     pub group: Option<String>,
@@ -159,6 +171,10 @@ pub struct Settings {
     /// Maximum number of open files, 1 to 1024. If more are needed, the least recently used one is closed.
     #[serde(default = "open_files_default")]
     pub max_open_files: u32,
+    /// Maximum number of different values of the fields in `path`, or combinations of them, that get files within a day, 1 to
+    /// 1,000,000. Events with other values become dead letters. Dates do not count.
+    #[serde(default = "paths_default")]
+    pub max_paths: u32,
     /// How deliveries are grouped.
     #[serde(default)]
     pub batch: Batching,
@@ -194,6 +210,10 @@ fn open_files_default() -> u32 {
     256
 }
 
+fn paths_default() -> u32 {
+    10_000
+}
+
 impl Component for Settings {
     const NAME: &'static str = "file";
     const SUMMARY: &'static str =
@@ -213,6 +233,10 @@ impl Component for Settings {
         if !(1..=OPEN_FILES_MAX).contains(&self.max_open_files) {
             let what = format!("{} is not between 1 and {OPEN_FILES_MAX}", self.max_open_files);
             mistakes.push(Mistake::new("max_open_files", what, "remove the key to use the default, 256"));
+        }
+        if !(1..=PATHS_MAX).contains(&self.max_paths) {
+            let what = format!("{} is not between 1 and {PATHS_MAX}", self.max_paths);
+            mistakes.push(Mistake::new("max_paths", what, "remove the key to use the default, 10000"));
         }
         mistakes.extend(self.rotate.iter().flat_map(Rotate::check));
         mistakes
@@ -290,6 +314,7 @@ impl Settings {
 impl<E: Env> OutputSettings<E> for Settings {
     fn spec(&self, facts: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
         let age = self.rotate.and_then(|rotate| rotate.age);
+        let template = self.template().map_err(|wrong| wrong.join("; "));
         let options = Options {
             compression: self.compression,
             rotate_bytes: self.rotate.and_then(|rotate| rotate.bytes).map(|bytes| bytes.0),
@@ -298,12 +323,14 @@ impl<E: Env> OutputSettings<E> for Settings {
             open_files_max: self.max_open_files as usize,
             state_bytes_max: COMMIT_STATE_BYTES_MAX,
             access: Access { mode: self.mode.map(|mode| mode.0), group: None },
+            fixed: template.as_ref().map(PathTemplate::fixed_path).unwrap_or_default(),
+            blames_events: template.as_ref().is_ok_and(PathTemplate::has_fields),
         };
         let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
         let encoding = Encoding::new(self.encode, &form);
         let (group, claims) = (self.group.clone(), facts.claims.clone());
-        let template = self.template().map_err(|wrong| wrong.join("; "));
-        Arc::new(Spec { template, encoding, options, group, claims })
+        let max_paths = self.max_paths as usize;
+        Arc::new(Spec { template, encoding, options, max_paths, group, claims })
     }
 
     fn batching(&self) -> Batching {
@@ -324,8 +351,8 @@ impl<E: Env> OutputSettings<E> for Settings {
     }
 
     fn descriptors_max(&self) -> u64 {
-        // In addition to the open files: files that wait for their sync, and the journal.
-        u64::from(self.max_open_files) + (writer::CLOSING_MAX + writer::OPENED_AT_ONCE + 2) as u64
+        // In addition to the open files: files that wait for their sync, the journal, and two directories.
+        u64::from(self.max_open_files) + (writer::CLOSING_MAX + writer::OPENED_AT_ONCE + 4) as u64
     }
 }
 
@@ -333,6 +360,7 @@ struct Spec {
     template: Result<PathTemplate, String>,
     encoding: Encoding,
     options: Options,
+    max_paths: usize,
     group: Option<String>,
     claims: Arc<Claims>,
 }
@@ -344,7 +372,7 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
-        let (group, claims) = (self.group.clone(), self.claims.clone());
+        let (group, claims, max_paths) = (self.group.clone(), self.claims.clone(), self.max_paths);
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match resume.state.as_slice() {
@@ -377,7 +405,7 @@ impl<E: Env> OutputSpec<E> for Spec {
                     writer::advice(&error)
                 ))
             })?;
-            Ok(Box::new(FileOutput::new(context, template, encoding, writer)) as Box<dyn Output>)
+            Ok(Box::new(FileOutput::new(context, template, encoding, max_paths, writer)) as Box<dyn Output>)
         })
     }
 }

@@ -11,6 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::{Disk, FileKind};
 
+/// Permission bits of directories.
+const STICKY: u32 = 0o1000;
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+
 fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
@@ -52,6 +57,49 @@ pub(super) fn in_the_way<D: Disk>(written: &str, template: &PathTemplate, disk: 
         Ok(FileKind::Other) => vec![mistake(format!("{shown} is a named pipe, a socket or a device"), help)],
         Ok(FileKind::Regular) | Err(_) => Vec::new(),
     }
+}
+
+/// Maximum number of names that are looked at below the fixed directory.
+const NAMES_MAX: usize = 10_000;
+
+/// A link where the paths of this template need a directory, which the output does not follow. May block.
+pub fn linked_directory<D: Disk>(template: &PathTemplate, disk: &D) -> Option<PathBuf> {
+    let fixed = template.fixed_path();
+    let depth = fixed.components().count() - 1;
+    let (mut left, mut directories) = (NAMES_MAX, vec![(fixed, depth)]);
+    while let Some((directory, depth)) = directories.pop().filter(|_| left > 0) {
+        for entry in disk.list(&directory).unwrap_or_default().into_iter().take(left) {
+            left -= 1;
+            let is_directory = depth + 1 < template.depth() && template.may_have(depth, entry.name.as_bytes());
+            let path = directory.join(&entry.name);
+            match is_directory {
+                true if entry.link => return Some(path),
+                true if entry.directory => directories.push((path, depth + 1)),
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// What others may do to a directory on the way to the paths of this template: it, and a clause about it. May block.
+pub fn open_to_others<D: Disk>(template: &PathTemplate, disk: &D) -> Option<(PathBuf, String)> {
+    let fixed = template.fixed_path();
+    let real = resolved(&fixed, disk).unwrap_or_else(|_| fixed.clone());
+    let all = real.ancestors().chain(fixed.ancestors());
+    all.filter_map(|directory| Some((directory, disk.stat(directory).ok()?))).find_map(|(directory, stat)| {
+        // Where only owners may rename and remove, others can do nothing to the next directory; but they can make new files.
+        let is_guarded = stat.mode & STICKY != 0 && directory != real && directory != fixed;
+        let what = match stat.owner {
+            owner if owner != 0 && owner != disk.user() => format!("belongs to the user with the number {owner}"),
+            _ if stat.mode & OTHERS_WRITE != 0 && !is_guarded => "can be written by every user".to_owned(),
+            _ if stat.mode & GROUP_WRITES != 0 && !is_guarded => {
+                "can be written by every member of its group".to_owned()
+            }
+            _ => return None,
+        };
+        Some((directory.to_owned(), what))
+    })
 }
 
 /// A path with the symbolic links resolved in the part that exists.

@@ -28,10 +28,15 @@ impl Identity {
         Identity { device: stat.device, inode: stat.inode, created }
     }
 
-    /// Whether both can be the same file. The device number may change when the file system is mounted again.
+    /// Whether both are the same file. The device number may change when a file system is mounted again, and inode numbers repeat
+    /// on each of them, so another device takes proof: the creation time to the nanosecond, which nobody can choose.
     pub fn fits(&self, other: &Identity) -> bool {
-        let made = |one: i64, other: i64| one == 0 || other == 0 || one == other;
-        self.inode == other.inode && made(self.created, other.created)
+        let is_known = self.created != 0 && other.created != 0;
+        let is_same = match is_known {
+            true => self.created == other.created,
+            false => self.device == other.device,
+        };
+        self.inode == other.inode && is_same
     }
 }
 

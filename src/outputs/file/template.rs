@@ -1,12 +1,14 @@
 //! The path of an output file, rendered from an event: `/var/log/out/{{ host }}/%F.log`.
 //!
-//! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event contains. A `/`, a
-//! NUL or a control byte in a value becomes `_`, and so does a whole part that would be empty, `.`, `..` or too long for a
-//! file name. If the path is too long, each part with a field becomes `_`. All paths of a template have the same number of
-//! parts: no event needs a directory where another event's file is. Dates are the event's, in the configured time zone. If an
-//! event lacks a field, or the field is not a string, number or boolean, its default is used (`{{ host | default('none')
-//! }}`), or else `unknown`.
+//! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event contains: each value
+//! becomes a name that no other value has ([`super::names`]). No part begins with a `-` or a `.` that is not in the template. All
+//! paths of a template have the same number of parts, so no event needs a directory where another event's file is, and none is too
+//! long. Dates are the event's, in the configured time zone. If an event lacks a field, or the field is not a string, number or
+//! boolean, its default is used (`{{ host | default('none') }}`), or else `unknown`.
+//!
+//! Two fields in one part can make one name of different values (`{{ a }}{{ b }}`): a `/` between them keeps them apart.
 
+use super::names::{ROOM_MIN, encode, encode_sign};
 use crate::codec::json::{find_field, string_body, unescape_json};
 use crate::codec::marked;
 use crate::codec::template::{
@@ -14,12 +16,15 @@ use crate::codec::template::{
 };
 use crate::codec::zone::Zone;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::plugin::Event;
 
-/// Longest file name of common file systems, minus the suffix of a rotated file.
-const NAME_BYTES_MAX: usize = 255 - 8;
+/// Longest file name of common file systems, minus the longest ending of a rotated file (`.aside-999`).
+const NAME_BYTES_MAX: usize = 255 - 10;
+
+/// Longest date, that of `%s`.
+const DATE_BYTES_MAX: usize = 20;
 
 /// Longest path.
 const PATH_BYTES_MAX: usize = 1024;
@@ -29,6 +34,8 @@ const PATH_BYTES_MAX: usize = 1024;
 pub struct PathTemplate {
     /// The parts between the slashes, from the root.
     components: Vec<Vec<Part>>,
+    /// How many bytes the name of a value may have in each of them.
+    rooms: Vec<usize>,
     dates: Dates,
     has_fields: bool,
     /// The defaults of fields that an event lacks.
@@ -57,13 +64,18 @@ impl PathTemplate {
             // Else what is wrong may be what is missing.
             wrong = wrong_parts(&components, &marked::shown(text));
         }
-        if !wrong.is_empty() {
-            return Err(wrong);
+        let rooms = rooms(&components);
+        if wrong.is_empty() && rooms.is_none() {
+            wrong.push(format!(
+                "`{}` is too long: a part may have {NAME_BYTES_MAX} bytes and the path {PATH_BYTES_MAX}, with {ROOM_MIN} for each field",
+                marked::shown(text)
+            ));
         }
+        let Some(rooms) = rooms.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         let parts = || components.iter().flatten();
         let dates = Dates::of(parts());
         let has_fields = parts().any(|part| matches!(part, Part::Field(_)));
-        Ok(PathTemplate { components, dates, has_fields, defaults })
+        Ok(PathTemplate { components, rooms, dates, has_fields, defaults })
     }
 
     /// The same template with dates in another time zone.
@@ -116,42 +128,60 @@ impl PathTemplate {
             && self.components.iter().zip(names).all(|(parts, name)| may_read(parts, name))
     }
 
+    /// How many parts a path has, from the root.
+    pub fn depth(&self) -> usize {
+        self.components.len()
+    }
+
+    /// Whether some event may be rendered to a path with `name` at this depth, counted from zero.
+    pub fn may_have(&self, depth: usize, name: &[u8]) -> bool {
+        self.components.get(depth).is_some_and(|parts| may_read(parts, name))
+    }
+
     /// Replaces `path` by the path of an event. Returns whether each field without a default was present.
     pub fn render(&self, event: &Event<'_>, path: &mut Vec<u8>) -> bool {
-        let all_known = self.render_if(event, path, |_| true);
-        if path.len() > PATH_BYTES_MAX {
-            let is_field = |part: &Part| matches!(part, Part::Field(_));
-            self.render_if(event, path, |parts| !parts.iter().any(is_field));
+        path.clear();
+        let mut all_known = true;
+        let civil = self.dates.civil(event.timestamp);
+        for (parts, room) in self.components.iter().zip(&self.rooms) {
+            path.push(b'/');
+            let start = path.len();
+            for part in parts {
+                match part {
+                    Part::Literal(text) => path.extend_from_slice(text),
+                    Part::Date(letter) => {
+                        push_civil(&civil, event.timestamp, *letter, path);
+                        encode_sign(path, start);
+                    }
+                    Part::Field(name) => all_known &= self.push_field(event, name, *room, path),
+                }
+            }
         }
         all_known
     }
 
-    /// Renders the wanted parts of the path; the others become `_`.
-    fn render_if(&self, event: &Event<'_>, path: &mut Vec<u8>, is_wanted: impl Fn(&[Part]) -> bool) -> bool {
-        path.clear();
-        let mut all_known = true;
-        let civil = self.dates.civil(event.timestamp);
-        for parts in &self.components {
-            path.push(b'/');
-            let start = path.len();
-            for part in parts.iter().filter(|_| is_wanted(parts)) {
-                match part {
-                    Part::Literal(text) => path.extend_from_slice(text),
-                    Part::Date(letter) => push_civil(&civil, event.timestamp, *letter, path),
-                    Part::Field(name) => {
-                        let default = self.defaults.get(name);
-                        let is_known = push_field(event.line, name, default.map_or(UNKNOWN, Vec::as_slice), path);
-                        all_known &= is_known || default.is_some();
-                    }
+    /// Replaces `values` by the names of the fields' values: what makes two paths different apart from dates.
+    pub fn render_values(&self, event: &Event<'_>, values: &mut Vec<u8>) {
+        values.clear();
+        for (parts, room) in self.components.iter().zip(&self.rooms) {
+            for part in parts {
+                if let Part::Field(name) = part {
+                    self.push_field(event, name, *room, values);
+                    values.push(b'/');
                 }
             }
-            let name = &path[start..];
-            if matches!(name, b"" | b"." | b"..") || name.len() > NAME_BYTES_MAX {
-                path.truncate(start);
-                path.push(b'_');
-            }
         }
-        all_known
+    }
+
+    /// Appends the name of a field's value, or of its default. Returns whether there was one of them.
+    fn push_field(&self, event: &Event<'_>, name: &[u8], room: usize, path: &mut Vec<u8>) -> bool {
+        let (start, default) = (path.len(), self.defaults.get(name));
+        let is_known = push_value(event.line, name, path);
+        if !is_known {
+            path.extend_from_slice(default.map_or(UNKNOWN, Vec::as_slice));
+        }
+        encode(path, start, room);
+        is_known || default.is_some()
     }
 
     /// Whether the path ends with a field: then it may look like the rotated file of another path.
@@ -171,6 +201,13 @@ impl PathTemplate {
         path
     }
 
+    /// [`PathTemplate::fixed_directory`] as a path.
+    pub fn fixed_path(&self) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        let fixed = self.fixed_directory();
+        Path::new("/").join(std::ffi::OsStr::from_bytes(&fixed))
+    }
+
     /// Whether the fixed directory is `base` or inside it.
     pub fn is_within(&self, base: &Path) -> bool {
         use std::os::unix::ffi::OsStrExt;
@@ -188,7 +225,7 @@ fn may_read(parts: &[Part], name: &[u8]) -> bool {
             name.strip_prefix(text.as_slice()).is_some_and(|name| may_read(rest, name))
         }
         Some((Part::Date(_), rest)) => {
-            let is_of_date = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-:".contains(byte);
+            let is_of_date = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-:%".contains(byte);
             let most = name.iter().take_while(|byte| is_of_date(byte)).count();
             (1..=most).any(|count| may_read(rest, &name[count..]))
         }
@@ -258,9 +295,29 @@ fn wrong_parts(components: &[Vec<Part>], text: &str) -> Vec<String> {
     wrong
 }
 
-/// Appends the value of a field, without bytes that are invalid in a file name, or `default`. Returns whether there was a
-/// value.
-fn push_field(line: &[u8], name: &[u8], default: &[u8], path: &mut Vec<u8>) -> bool {
+/// How many bytes the name of a value may have in each part, so that neither a name nor the path is too long; none if there is too
+/// little room.
+fn rooms(components: &[Vec<Part>]) -> Option<Vec<usize>> {
+    let fixed = |parts: &[Part]| {
+        let bytes = |part: &Part| match part {
+            Part::Literal(text) => text.len(),
+            Part::Date(_) => DATE_BYTES_MAX,
+            Part::Field(_) => 0,
+        };
+        parts.iter().map(bytes).sum::<usize>()
+    };
+    let fields = |parts: &[Part]| parts.iter().filter(|part| matches!(part, Part::Field(_))).count();
+    let share = |room: usize, used: usize, fields: usize| match fields {
+        0 => room.checked_sub(used),
+        fields => room.checked_sub(used).map(|room| room / fields).filter(|room| *room >= ROOM_MIN),
+    };
+    let used = components.iter().map(|parts| 1 + fixed(parts)).sum();
+    let of_path = share(PATH_BYTES_MAX, used, components.iter().map(|parts| fields(parts)).sum())?;
+    components.iter().map(|parts| Some(share(NAME_BYTES_MAX, fixed(parts), fields(parts))?.min(of_path))).collect()
+}
+
+/// Appends the value of a field. Returns whether there was one.
+fn push_value(line: &[u8], name: &[u8], path: &mut Vec<u8>) -> bool {
     let start = path.len();
     let known = match find_field(line, name) {
         Some([b'{' | b'[', ..] | b"null") | None => false,
@@ -274,12 +331,6 @@ fn push_field(line: &[u8], name: &[u8], default: &[u8], path: &mut Vec<u8>) -> b
     };
     if !known {
         path.truncate(start);
-        path.extend_from_slice(default);
-    }
-    for byte in &mut path[start..] {
-        if *byte == b'/' || *byte < 0x20 || *byte == 0x7f {
-            *byte = b'_';
-        }
     }
     known
 }
@@ -364,15 +415,48 @@ mod tests {
     #[test]
     fn values_stay_within_the_fixed_directory() {
         let value = |value: &str| path("/a/{{v}}/x", &serde_json::json!({ "v": value }).to_string());
-        for (evil, harmless) in [("..", "_"), (".", "_"), ("", "_"), ("../../etc", ".._.._etc"), ("a\0b\n", "a_b_")] {
+        for (evil, harmless) in [("..", "%2E."), (".", "%2E"), ("", "%empty"), ("../../etc", "%2E.%2F..%2Fetc")] {
             assert_eq!(value(evil), format!("/a/{harmless}/x"));
         }
-        assert_eq!(value(&"x".repeat(300)), "/a/_/x");
-        assert_eq!(path("/a/{{v}}{{v}}", r#"{"v":"."}"#), "/a/_");
-        assert_eq!(path("/a/{{v}}./x", r#"{"v":"."}"#), "/a/_/x");
-        let long = format!(r#"{{"v":"{}"}}"#, "x".repeat(240));
-        assert_eq!(path("/a/b/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}", &long), "/a/b/_/_/_/_/_");
-        assert_eq!(path("/a/{{v}}/{{v}}/%F/{{v}}/{{v}}/{{v}}.log", &long), "/a/_/_/2026-11-23/_/_/_");
+        assert_eq!(path("/a/{{v}}{{v}}", r#"{"v":"."}"#), "/a/%2E%2E");
+        assert_eq!(path("/a/.{{v}}/x", r#"{"v":"."}"#), "/a/.%2E/x");
+        assert_eq!(path("/a/{{v}}", r#"{"v":-5}"#), "/a/%2D5");
+        assert_eq!(path("/a/{{v | default('..')}}", "{}"), "/a/%2E.");
+        let template = PathTemplate::parse("/a/%s.log").expect("a template");
+        let mut path = Vec::new();
+        template.render(&Event { line: b"{}", timestamp: Timestamp(-5_000_000_000) }, &mut path);
+        assert_eq!(path, b"/a/%2D5.log");
+    }
+
+    #[test]
+    fn names_and_paths_are_never_too_long() {
+        for template in [
+            "/a/{{v}}/x",
+            "/a/b/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}.log",
+            "/a/{{v}}{{v}}-%s-{{v}}.log",
+            "/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}",
+        ] {
+            for value in ["x", "/", "ü", "\u{202e}"] {
+                let line = serde_json::json!({ "v": value.repeat(3000) }).to_string();
+                let path = path(template, &line);
+                assert!(
+                    path.len() <= PATH_BYTES_MAX && path.split('/').all(|name| name.len() <= NAME_BYTES_MAX),
+                    "{path}"
+                );
+            }
+        }
+        let error = |text: &str| PathTemplate::parse(text).expect_err("refused").concat();
+        assert!(error(&format!("/a/{}", "x".repeat(NAME_BYTES_MAX + 1))).contains("too long"));
+        assert!(error(&format!("/a/{}{{{{v}}}}", "x".repeat(NAME_BYTES_MAX - ROOM_MIN + 1))).contains("too long"));
+        assert!(error(&"/{{v}}".repeat(16)).contains("too long"));
+    }
+
+    #[test]
+    fn what_counts_as_a_path_leaves_dates_out() {
+        let template = PathTemplate::parse("/a/%F/{{v}}-{{w}}/{{v}}").expect("a template");
+        let mut values = Vec::new();
+        template.render_values(&Event { line: br#"{"v":"a/","w":1}"#, timestamp: MOMENT }, &mut values);
+        assert_eq!(values, b"a%2F/1/a%2F/");
     }
 
     #[test]
@@ -425,7 +509,7 @@ mod tests {
             let parts: Vec<&str> = path.split('/').collect();
             prop_assert_eq!(&parts[..3], &["", "base", "dir"]);
             prop_assert!(parts.len() <= 5);
-            prop_assert!(parts[3..].iter().all(|part| !part.is_empty() && *part != "." && *part != ".."));
+            prop_assert!(parts[3..].iter().all(|part| !part.is_empty() && !part.starts_with(['.', '-'])));
             prop_assert!(!path.contains('\0'));
         }
     }

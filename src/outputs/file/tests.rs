@@ -14,6 +14,7 @@ mod kept;
 mod others;
 mod output;
 mod shared;
+mod strangers;
 
 const JOURNAL: &str = "/data/outputs/1.journal";
 
@@ -33,6 +34,8 @@ fn options() -> Options {
         open_files_max: 100,
         state_bytes_max,
         access,
+        fixed: "/out".into(),
+        blames_events: false,
     }
 }
 

@@ -7,6 +7,7 @@ mod ends;
 mod extents;
 mod hold;
 mod others;
+mod places;
 mod recover;
 mod rotation;
 mod target;
@@ -17,18 +18,18 @@ use ends::{End, Trust, last_byte};
 use extents::{Extents, Note};
 pub use hold::Hold;
 use hold::is_held;
-pub use others::Refused;
+use places::{Place, Places, is_gone};
 pub use target::Target;
 use target::{RAW_STEP, compressed_at_most, target, whole_lines};
-use words::naming;
 pub use words::{advice, explain};
+use words::{is_of_path, naming, refusal};
 
 use super::compress::{Compression, Member};
 use super::journal::{Journal, Opened, Run, Step, is_no_room};
 use super::record::{Bytes, Committed, Identity, STATE_HEAD_BYTES, State, marker_of};
 use crate::config::claims::{Claims, Owner};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,10 @@ pub struct Options {
     pub state_bytes_max: usize,
     /// Permissions and group of new files.
     pub access: Access,
+    /// The directory up to which links are followed: its path does not depend on events.
+    pub fixed: PathBuf,
+    /// Events choose the paths: one that leads to something unusable is rejected, and the others do not wait for it.
+    pub blames_events: bool,
 }
 
 /// What a writer works with.
@@ -97,7 +102,7 @@ pub const CLOSING_MAX: usize = 64;
 
 /// See the module.
 pub struct Writer<D: Disk> {
-    disk: D,
+    places: Places<D>,
     name: Arc<str>,
     claims: Arc<Claims>,
     owner: Owner,
@@ -114,6 +119,8 @@ pub struct Writer<D: Disk> {
     is_lost: bool,
     /// Accepted but not written yet.
     pending: VecDeque<Group>,
+    /// What of the groups that are being accepted is rejected; none while earlier groups are written.
+    refused: Option<Vec<Refused>>,
     uses: u64,
     /// Why delivered bytes may be lost, for example because a sync failed: repeating a failed sync proves nothing. Nothing
     /// more is written and no commit follows. The instance is opened again at its last commit and gets the events since then
@@ -134,10 +141,14 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
-fn numbered(path: &[u8], number: u32) -> PathBuf {
-    let mut name = path.to_vec();
-    name.extend_from_slice(format!(".{number}").as_bytes());
-    as_path(&name).to_owned()
+/// A path that cannot be written, and the reason.
+pub type Refused = (Vec<u8>, String);
+
+/// The name of a file with `ending` behind it.
+fn ending(name: &OsStr, ending: std::fmt::Arguments<'_>) -> OsString {
+    let mut name = name.to_owned();
+    name.push(ending.to_string());
+    name
 }
 
 impl<D: Disk> Drop for Writer<D> {
@@ -156,8 +167,9 @@ impl<D: Disk> Writer<D> {
         let extents = Extents::open(&disk, &extents)?;
         journal.skip_to(state.journal);
         let owner = claims.owner(name.clone());
+        let places = Places::new(disk, options.fixed.clone());
         Ok(Writer {
-            disk,
+            places,
             name,
             claims,
             owner,
@@ -170,6 +182,7 @@ impl<D: Disk> Writer<D> {
             extents,
             is_lost: false,
             pending: VecDeque::new(),
+            refused: None,
             uses: 0,
             poisoned: None,
             told: BTreeSet::new(),
@@ -188,30 +201,47 @@ impl<D: Disk> Writer<D> {
         Ok(self)
     }
 
-    /// Accepts groups and writes them. On an error, none of them was accepted. What was accepted but not written waits:
+    /// Accepts groups and writes them. Returns those whose path cannot be a file until somebody changes what is there: one event
+    /// must not hold up all others. On an error, none of them was accepted. What was accepted but not written waits:
     /// [`Writer::flush`] is called before the next groups and before a commit.
-    pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<(), String> {
+    pub fn accept(&mut self, groups: Vec<Group>, now: Now) -> Result<Vec<Refused>, String> {
         assert!(!self.is_waiting(), "earlier groups are not written yet");
         if let Some(reason) = &self.poisoned {
             return Err(reason.clone());
         }
         if groups.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let count = groups.len();
         self.pending = groups.into();
-        let Err(error) = self.flush(now) else {
-            return Ok(());
+        self.refused = Some(Vec::new());
+        let flushed = self.flush(now);
+        let refused = self.refused.take().unwrap_or_default();
+        let Err(error) = flushed else {
+            return Ok(refused);
         };
         if self.has_lost(&error) {
             return Err(error);
         }
-        if self.pending.len() == count && self.pending[0].written == 0 && !self.is_waiting_compressed() {
+        let is_begun = self.pending.front().is_some_and(|group| group.written > 0);
+        if self.pending.len() + refused.len() == count && !is_begun && !self.is_waiting_compressed() {
             self.pending.clear();
             return Err(error);
         }
         self.warn(&error);
-        Ok(())
+        Ok(refused)
+    }
+
+    /// Gives up a group whose path cannot be written. If some of it was accepted, all since the last commit is delivered again.
+    fn give_up(&mut self, group: &mut Group, why: String) -> Result<(), String> {
+        match &mut self.refused {
+            Some(refused) if group.written == 0 => {
+                refused.push((group.path.clone(), why));
+                group.written = group.bytes.len();
+                Ok(())
+            }
+            _ => Err(self.poison(format!("{why}; what was written since the last commit is written again"))),
+        }
     }
 
     /// Whether a failure means that bytes accepted since the last commit may be lost, so that nothing more is accepted.
@@ -279,9 +309,13 @@ impl<D: Disk> Writer<D> {
             let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
             self.settle(&group.path)?;
             if self.is_due(&group.path, self.expected(&group.path, line as u64), now) {
-                self.rotate(&group.path, now)?;
+                if let Some(why) = self.rotate(&group.path, now)? {
+                    return self.give_up(group, why);
+                }
             }
-            self.ensure_open(std::slice::from_ref(&group.path), now)?;
+            if let Some((_, why)) = self.ensure_open(std::slice::from_ref(&group.path), now)?.pop() {
+                return self.give_up(group, why);
+            }
             let (limit, compression) = (self.options.rotate_bytes, self.options.compression);
             let target = self.files.get_mut(&group.path).ok_or("a file was closed while it was being written")?;
             let explain = |error: io::Error| explain("write", as_path(&group.path), &error);
@@ -341,9 +375,11 @@ impl<D: Disk> Writer<D> {
         })
     }
 
-    /// Opens files that are not open, and records this in the journal before the first byte is written.
-    fn ensure_open(&mut self, paths: &[Vec<u8>], now: Now) -> Result<(), String> {
+    /// Opens files that are not open, and records this in the journal before the first byte is written. Returns the paths that
+    /// events lead to although no file can be there.
+    fn ensure_open(&mut self, paths: &[Vec<u8>], now: Now) -> Result<Vec<Refused>, String> {
         self.uses += 1;
+        let mut refused = Vec::new();
         let mut opened: Vec<(Vec<u8>, Target<D>)> = Vec::new();
         let mut records = Vec::new();
         for path in paths {
@@ -360,6 +396,10 @@ impl<D: Disk> Writer<D> {
                 // Two of these paths lead to the same file: it is written under the first before it is opened under the
                 // other.
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !opened.is_empty() => break,
+                Err(error) if self.options.blames_events && is_of_path(&error) && self.places.is_ready() => {
+                    refused.push((path.clone(), refusal(as_path(path), &error)));
+                    continue;
+                }
                 Err(error) => {
                     self.counters.held_files.add(u64::from(is_held(&error)));
                     return Err(explain("open", as_path(path), &error));
@@ -369,7 +409,7 @@ impl<D: Disk> Writer<D> {
             opened.push((path.clone(), target));
         }
         if opened.is_empty() {
-            return Ok(());
+            return Ok(refused);
         }
         if let Err(error) = self.journal.append(records) {
             return Err(self.poison(explain("write the journal for", as_path(&opened[0].0), &error)));
@@ -378,7 +418,7 @@ impl<D: Disk> Writer<D> {
             target.used = self.uses;
             self.files.insert(path, target);
         }
-        self.make_room(now)
+        self.make_room(now).map(|()| refused)
     }
 
     /// Opens a file. If no descriptor is left, closes idle files, which this output can do without.
@@ -394,15 +434,13 @@ impl<D: Disk> Writer<D> {
     /// A file that waits to be closed and is still at its path.
     fn closing_at(&mut self, path: &[u8]) -> Option<Target<D>> {
         let at = self.closing.iter().position(|(closing, _)| closing == path)?;
-        let stat = self.disk.stat(as_path(path)).ok()?;
-        let is_it =
-            self.closing[at].1.identity.inode == stat.inode && self.closing[at].1.identity.device == stat.device;
+        let is_it = self.places.is_at(as_path(path), &self.closing[at].1.identity).ok()?;
         is_it.then(|| self.closing.remove(at).1)
     }
 
     fn open_one(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<Target<D>> {
         let path = as_path(bytes);
-        let mut made = self.make_directory(parent(path))?;
+        let mut made = self.places.make_directories(parent(path), self.options.access)?;
         let file = self.open_file(path)?;
         self.directories.append(&mut made);
         let (mut hold, mut stat) = self.take(file, path, now)?;
@@ -418,47 +456,11 @@ impl<D: Disk> Writer<D> {
         Ok(Target { first_write, within_line, ..target(hold, note, identity, stat.length) })
     }
 
-    /// Creates the missing parts of a directory, and returns the directories with entries that are not durable.
-    fn make_directory(&mut self, directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
-        let mut made = BTreeSet::from([directory.to_owned()]);
-        for above in directory.ancestors() {
-            made.insert(above.to_owned());
-            if self.disk.stat(above).is_ok() {
-                break;
-            }
-        }
-        if made.len() > 1 {
-            self.disk.create_dir_all(directory)?;
-        }
-        Ok(made)
-    }
-
-    /// Opens a file, and creates it if it does not exist. Never opens anything but a file, which could block forever.
+    /// Opens a file, and creates it if it does not exist. The inputs of this process know its path before it is there.
     fn open_file(&mut self, path: &Path) -> io::Result<D::File> {
-        let is_new = match self.disk.stat(path) {
-            Ok(stat) if stat.kind == FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(stat) if stat.kind != FileKind::Regular => {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a named pipe, a socket or a device"));
-            }
-            Ok(_) => false,
-            Err(_) => true,
-        };
-        if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
-            let directory = self.disk.canonical(directory).unwrap_or_else(|_| directory.to_owned());
-            self.claims.note_path(&directory.join(name), &self.name);
-        }
-        if !is_new || self.options.access == Access::default() {
-            return self.disk.open(path, Open::Create);
-        }
-        let file = self.disk.open(path, Open::CreatePrivate)?;
-        if let Err(error) = file.set_access(self.options.access) {
-            // Otherwise the next attempt would find the file and keep its permissions, as if someone had chosen them.
-            if file.stat().is_ok_and(|stat| stat.length == 0) {
-                let _ = self.disk.remove(path);
-            }
-            return Err(io::Error::new(error.kind(), format!("its `mode` or `group` cannot be set: {error}")));
-        }
-        Ok(file)
+        let place = self.places.place(path)?;
+        self.claims.note_path(&place.path()?, &self.name);
+        self.places.open_or_create(&place, path, self.options.access)
     }
 
     /// Closes the least recently used files until the others are within the limits. Files that were just opened stay open.
@@ -567,7 +569,7 @@ impl<D: Disk> Writer<D> {
         }
         for directory in std::mem::take(&mut self.directories) {
             loop {
-                match self.disk.sync_dir(&directory) {
+                match self.places.sync_names(&directory) {
                     // Nothing was attempted, so nothing is lost.
                     Err(error) if is_exhausted(&error) && self.close_idle(now)? => continue,
                     Err(error) if !is_gone(&error) => return Err(explain("make durable", &directory, &error)),
@@ -581,8 +583,4 @@ impl<D: Disk> Writer<D> {
     fn warn(&self, message: &str) {
         tracing::error!(component_id = %self.name, component_kind = "output", "output {}: {message}", self.name);
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -175,3 +175,31 @@ fn memory_knows_names_by_the_same_rules() {
     assert_eq!(text(&found), "line");
     assert!(is_link_refused(&base.locate(Path::new("../x"), Links::Refuse).map(drop).expect_err("outside")));
 }
+
+/// A name that is there, whatever has it, is not opened as a new file: its permissions are somebody else's.
+#[test]
+fn new_file_is_made_only_where_nothing_is() {
+    let (disk, base) = disk_and_base();
+    let inside = find(&disk, base.path(), "in", Links::Refuse).expect("there");
+    fs::hard_link(base.path().join("secret"), base.path().join("in/linked")).expect("linked");
+    symlink("nowhere", base.path().join("in/dangling")).expect("linked");
+    for name in ["a.log", "deep", "linked", "dangling"] {
+        let refused = inside.create_new(OsStr::new(name), Open::CreatePrivate).map(drop).expect_err(name);
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{name}");
+    }
+    inside.create_new(OsStr::new("new"), Open::CreatePrivate).expect("nothing is there");
+    assert_eq!(fs::metadata(base.path().join("in/new")).expect("there").mode() & 0o7777, 0o600);
+    assert!(!base.path().join("in/nowhere").exists());
+}
+
+#[test]
+fn permissions_are_those_of_what_was_found() {
+    let (disk, base) = disk_and_base();
+    let found = find(&disk, base.path(), "in/deep", Links::Refuse).expect("there");
+    fs::rename(base.path().join("in/deep"), base.path().join("in/moved")).expect("renamed");
+    fs::create_dir(base.path().join("in/deep")).expect("a directory");
+    let before = fs::metadata(base.path().join("in/deep")).expect("there").mode();
+    found.set_access(crate::env::Access { mode: Some(0o711), group: None }).expect("it is ours");
+    assert_eq!(fs::metadata(base.path().join("in/moved")).expect("there").mode() & 0o7777, 0o711);
+    assert_eq!(fs::metadata(base.path().join("in/deep")).expect("there").mode(), before);
+}

@@ -150,7 +150,7 @@ fn events_go_to_the_path_of_their_date_and_fields() {
     let mut delivery = Delivery::default();
     delivery.push(piece(&lines, Column::Each(std::borrow::Cow::Owned(times))));
     assert!(matches!(fixture.deliver(delivery), Outcome::Delivered));
-    for (path, line) in [("a/00", 0), ("b/00", 1), ("a/01", 2), (".._.._etc/00", 3)] {
+    for (path, line) in [("a/00", 0), ("b/00", 1), ("a/01", 2), ("%2E.%2F..%2Fetc/00", 3)] {
         assert_eq!(fixture.text(&format!("/out/{path}.log")), lines[line]);
     }
 }

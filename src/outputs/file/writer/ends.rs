@@ -5,6 +5,7 @@
 
 use super::whole::{Whole, whole_bytes};
 use super::*;
+use tailwater_shards::env::located::Located;
 
 /// How a file ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub(super) enum Trust {
     /// Nothing: another program wrote to it.
     Nothing,
 }
+
+/// Maximum number of files that are set aside for one path, which also bounds the look for a free name.
+const ASIDE_MAX: u32 = 999;
 
 /// The first bytes of compressed files (RFC 1952, section 2.3.1; RFC 8878, section 3.1.1).
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -68,23 +72,24 @@ impl<D: Disk> Writer<D> {
 
     /// Renames a file to which nothing can be appended to `path.aside-1`, or to the next number that is free.
     pub(super) fn set_aside(&mut self, path: &[u8]) -> io::Result<()> {
-        let mut number = 1;
-        let aside = loop {
-            let mut name = path.to_vec();
-            name.extend_from_slice(format!(".aside-{number}").as_bytes());
-            match self.disk.stat(as_path(&name)) {
-                Err(error) if is_gone(&error) => break name,
+        let path = as_path(path);
+        let Place { directory, name } = self.places.place(path)?;
+        for number in 1..=ASIDE_MAX {
+            let aside = ending(&name, format_args!(".aside-{number}"));
+            match directory.stat_name(&aside) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
-                Ok(_) => number += 1,
+                Ok(_) => continue,
             }
-        };
-        self.disk.rename(as_path(path), as_path(&aside))?;
-        self.disk.sync_dir(parent(as_path(path)))?;
-        self.warn(&format!(
-            "{} is incomplete or has another format, so nothing can be appended to it; it was renamed to {}",
-            as_path(path).display(),
-            as_path(&aside).display()
-        ));
-        Ok(())
+            directory.rename(&name, &directory, &aside)?;
+            directory.sync_names()?;
+            self.warn(&format!(
+                "{} is incomplete or has another format, so nothing can be appended to it; it was renamed to {}",
+                path.display(),
+                path.with_file_name(aside).display()
+            ));
+            return Ok(());
+        }
+        Err(words::unusable(format!("it cannot be set aside: there are {ASIDE_MAX} such files already")))
     }
 }

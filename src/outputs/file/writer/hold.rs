@@ -31,6 +31,18 @@ impl<D: Disk> Drop for Hold<D> {
     }
 }
 
+/// Whether a file that was opened may be cut and written: with a further name, it may be that of another user, who did not put it
+/// there.
+pub(super) fn check_is_ours(stat: &Stat) -> io::Result<()> {
+    match (stat.kind, stat.links) {
+        (FileKind::Regular, 0 | 1) => Ok(()),
+        (FileKind::Regular, links) => {
+            Err(words::unusable(format!("it has {links} names (hard links), so it may be a file of somebody else")))
+        }
+        _ => Err(words::unusable("it is not a regular file")),
+    }
+}
+
 /// Whether an error means that another output or process holds the file.
 pub(super) fn is_held(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
@@ -45,9 +57,7 @@ impl<D: Disk> Writer<D> {
     /// `ResourceBusy` means that this output is opening the same file under another path.
     pub(super) fn take(&mut self, file: D::File, path: &Path, now: Timestamp) -> io::Result<(Hold<D>, Stat)> {
         let stat = file.stat()?;
-        if stat.kind != FileKind::Regular {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
+        check_is_ours(&stat)?;
         let key = key_of(&stat);
         if let Err(other) = self.claims.take(key, &self.owner) {
             if other != self.owner {
@@ -67,7 +77,7 @@ impl<D: Disk> Writer<D> {
             Err(error) => return Err(error),
         }
         // Before the lock was acquired, the file may have been written to or moved.
-        match self.disk.stat(path) {
+        match self.places.stat(path) {
             Ok(stat) if key_of(&stat) == key => Ok((hold, stat)),
             Ok(_) => Err(io::Error::new(io::ErrorKind::WouldBlock, "it is being replaced")),
             Err(error) => Err(error),

@@ -8,49 +8,10 @@
 use super::*;
 use tailwater_shards::counters::Interference;
 
-/// A path that cannot be written, and the reason.
-pub type Refused = (Vec<u8>, String);
-
 /// Maximum number of files that are remembered as reported.
 const TOLD_MAX: usize = 1024;
 
 impl<D: Disk> Writer<D> {
-    /// Removes the groups whose path is blocked by something else, or whose names are invalid on the file system: one event
-    /// must not hold up all others. If the `fixed` directory does not exist, no event is to blame and nothing is removed.
-    pub fn refuse(&self, groups: &mut Vec<Group>, fixed: &[u8]) -> Vec<Refused> {
-        let mut refused = Vec::new();
-        groups.retain(|group| {
-            if self.files.contains_key(&group.path) {
-                return true;
-            }
-            let Some(why) = self.in_the_way(as_path(&group.path)) else { return true };
-            let fixed = if fixed.is_empty() { b"/" } else { fixed };
-            if !self.disk.stat(as_path(fixed)).is_ok_and(|stat| stat.kind == FileKind::Directory) {
-                return true;
-            }
-            let path = as_path(&group.path).display();
-            let next = "move away what is there, or choose another `path`";
-            refused.push((group.path.clone(), format!("cannot create a file at {path}: {why}; {next}")));
-            false
-        });
-        refused
-    }
-
-    /// What prevents a path from being a file of this output until someone changes it.
-    fn in_the_way(&self, path: &Path) -> Option<String> {
-        use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
-        match self.disk.is_link(path) {
-            Ok(true) => return Some("it is a symbolic link, which is not followed".to_owned()),
-            Err(error) if matches!(error.kind(), NotADirectory | InvalidFilename) => return Some(error.to_string()),
-            _ => {}
-        }
-        match self.disk.stat(path).ok()?.kind {
-            FileKind::Regular => None,
-            FileKind::Directory => Some(io::Error::from(IsADirectory).to_string()),
-            FileKind::Other => Some("it is a named pipe, a socket or a device".to_owned()),
-        }
-    }
-
     /// Checks files for changes by other programs, and rotates those that are old enough.
     pub fn look_after(&mut self, now: Now) -> Result<(), String> {
         if self.poisoned.is_some() {
@@ -60,13 +21,10 @@ impl<D: Disk> Writer<D> {
         for path in paths {
             self.settle(&path)?;
             let Some(target) = self.files.get(&path) else { continue };
-            let inode = target.identity.inode;
-            match self.disk.stat(as_path(&path)) {
-                Ok(stat) if stat.inode == inode => {
-                    if self.is_due(&path, 0, now) {
-                        self.rotate(&path, now)?;
-                    }
-                }
+            match self.places.is_at(as_path(&path), &target.identity) {
+                // What blocks a rotation is reported with the next event for the file.
+                Ok(true) if self.is_due(&path, 0, now) => drop(self.rotate(&path, now)?),
+                Ok(true) => {}
                 Err(error) if !is_gone(&error) => return Err(explain("look at", as_path(&path), &error)),
                 _ => {
                     self.count(Interference::Moved);
@@ -160,8 +118,8 @@ impl<D: Disk> Writer<D> {
         let end = self.end_of(path, &file, stat, Trust::Nothing);
         let end = end.map_err(|error| explain("read", as_path(path), &error))?;
         if end == End::Unfit {
-            let is_there = self.disk.stat(as_path(path)).is_ok_and(|found| found.inode == stat.inode);
-            if is_there {
+            let is_there = self.places.is_at(as_path(path), &Identity::of(stat));
+            if is_there.is_ok_and(|is_there| is_there) {
                 self.set_aside(path).map_err(|error| explain("set aside", as_path(path), &error))?;
             }
             self.put_away(path);

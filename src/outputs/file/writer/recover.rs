@@ -4,12 +4,18 @@
 //! only an incomplete line or member at the end is removed. If other programs wrote to a file after this output closed it,
 //! according to the journal, or after its last write, according to [`super::extents`], neither their bytes nor those before them
 //! are removed. A file is truncated only while its lock is held, and the journal says where it ends before the lock is released.
-//! No more files are open at a time than `max_open_files` and [`OPENED_AT_ONCE`]. A rotated or moved file is found in its directory by its identity. A file that was moved to another directory or
-//! compressed is not found, which is reported as an error.
+//! No more files are open at a time than `max_open_files` and [`OPENED_AT_ONCE`]. A rotated or moved file is found in its directory
+//! by its identity, among at most [`NAMES_MAX`] names. A file that was moved to another directory or compressed is not found, which is
+//! reported as an error.
+//!
+//! Whoever may write to the directories may exchange any name at any time. So a file is looked at again after it was opened, and only
+//! then cut: it is a regular file, the known one, and has no other name. What is behind a link, or is something else by now, is
+//! reported and left as it is, and the other files are restored.
 
 use super::whole::{Whole, whole_bytes};
 use super::*;
 use crate::config::claims::key_of;
+use tailwater_shards::env::located::Located;
 
 /// Bytes that a member may have in addition to its content.
 const MEMBER_ROOM: u64 = 64;
@@ -17,6 +23,9 @@ const MEMBER_ROOM: u64 = 64;
 /// The next commit follows within a second and is durable soon after. Bytes that were written until then belong to this
 /// commit.
 const NEXT_COMMIT_NANOS: i64 = 3_000_000_000;
+
+/// Maximum number of names that are looked at to find a file that was renamed.
+const NAMES_MAX: usize = 10_000;
 
 /// A file as it is known from the last commit, or from the record of its opening after that.
 struct Known {
@@ -33,6 +42,15 @@ struct Known {
 }
 
 impl Known {
+    /// Whether an opened file is this one, and nobody else's: only then it is cut.
+    fn check(&self, stat: &Stat) -> io::Result<()> {
+        hold::check_is_ours(stat)?;
+        match Identity::of(stat).fits(&self.identity) {
+            true => Ok(()),
+            false => Err(words::unusable("another file has its name by now")),
+        }
+    }
+
     /// Applies the next record of the file. Returns false if other programs wrote to the file after the known length.
     fn applies(&mut self, record: &Opened) -> bool {
         match record.step {
@@ -161,8 +179,13 @@ impl<D: Disk> Writer<D> {
         let records = self.files.iter().map(|(path, target)| self.opened(path, target)).collect::<io::Result<_>>()?;
         self.journal.note(Run::Began, records)?;
         self.extents.begin()?;
-        let directories = std::mem::take(&mut self.directories);
-        directories.iter().try_for_each(|directory| self.disk.sync_dir(directory))
+        for directory in std::mem::take(&mut self.directories) {
+            match self.places.sync_names(&directory) {
+                Err(error) if !is_gone(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Why what was written after the commit is not removed, if so. Reports it.
@@ -197,11 +220,11 @@ impl<D: Disk> Writer<D> {
 
     /// Restores one file. If no descriptor is left, closes those that were restored before.
     fn restore_one(&mut self, found: Found, is_kept: bool, batch: &mut Batch<D>) -> io::Result<()> {
-        let opened = match self.open_known(&found.at, &found.known) {
+        let opened = match self.open_if_there(&found.at, &found.known) {
             Err(error) if is_exhausted(&error) && !(self.files.is_empty() && batch.holds.is_empty()) => {
                 self.put_down(batch)?;
                 self.files.clear();
-                self.open_known(&found.at, &found.known)
+                self.open_if_there(&found.at, &found.known)
             }
             opened => opened,
         };
@@ -211,7 +234,7 @@ impl<D: Disk> Writer<D> {
         };
         let stat = file.stat()?;
         // Through another path, it may be shorter by now.
-        if Identity::of(&stat) != found.identity || stat.length > found.length {
+        if stat.length > found.length {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "another program is changing it"));
         }
         let found = Found { length: stat.length, ..found };
@@ -285,9 +308,13 @@ impl<D: Disk> Writer<D> {
     pub fn held(&self, state: &State) -> io::Result<Option<io::Error>> {
         for known in self.known_files(state.clone()) {
             let Some(at) = self.locate(as_path(&known.path), &known.identity)? else { continue };
-            let Ok(file) = self.disk.open(&at, Open::Write) else { continue };
+            let file = match self.places.open(&at, Open::Write) {
+                Ok(file) => file,
+                Err(error) if is_held(&error) => return Ok(Some(naming(&at, error))),
+                Err(_) => continue,
+            };
             let stat = file.stat()?;
-            if known.is_for_others(stat.length) || self.claims.is_held(key_of(&stat)) {
+            if known.check(&stat).is_err() || known.is_for_others(stat.length) || self.claims.is_held(key_of(&stat)) {
                 continue;
             }
             match file.try_lock() {
@@ -321,16 +348,16 @@ impl<D: Disk> Writer<D> {
     fn find(&mut self, known: Known, left: &mut Vec<Opened>) -> io::Result<Option<Found>> {
         let path = as_path(&known.path);
         let Some(at) = self.locate(path, &known.identity)? else {
-            if known.committed.is_some() && known.length > 0 {
-                self.warn(&format!(
-                    "{} is missing, with {} that this output wrote; continuing in a new file",
-                    path.display(),
-                    counted(known.length, "byte")
-                ));
-            }
+            self.tell_of_missing(&known);
             return Ok(None);
         };
-        let stat = self.disk.stat(&at)?;
+        let stat = match self.places.stat(&at) {
+            Err(error) if is_gone(&error) => {
+                self.tell_of_missing(&known);
+                return Ok(None);
+            }
+            stat => stat?,
+        };
         if known.is_for_others(stat.length) {
             let shown = at.display();
             tracing::info!(
@@ -339,7 +366,7 @@ impl<D: Disk> Writer<D> {
             );
             return Ok(None);
         }
-        let opened = match self.open_known(&at, &known) {
+        let opened = match self.open_if_there(&at, &known) {
             // Nobody knows what the holder has written behind the bytes of this output.
             Err(error) if is_held(&error) && !self.extents.is_known() => {
                 self.journal.append(vec![known.is_left()])?;
@@ -362,27 +389,64 @@ impl<D: Disk> Writer<D> {
         Ok(Some(Found { known, at, identity, length, modified, is_foreign }))
     }
 
+    /// [`Writer::open_known`], or none with a message if something else is there by now.
+    fn open_if_there(&mut self, at: &Path, known: &Known) -> io::Result<Option<ForCutting<D>>> {
+        match self.open_known(at, known) {
+            Err(error) if is_gone(&error) || is_of_path(&error) => {
+                self.warn(&format!("{} is not restored: {error}; it is not changed", at.display()));
+                Ok(None)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Reports a file of the commit that is neither at its path nor beside it.
+    fn tell_of_missing(&self, known: &Known) {
+        if known.committed.is_none() || known.length == 0 {
+            return;
+        }
+        let (path, bytes) = (as_path(&known.path), counted(known.length, "byte"));
+        let shown = path.display();
+        self.warn(&match self.places.find(path) {
+            Ok(_) => format!(
+                "{shown} is another file now, and the one with the {bytes} that this output wrote is missing; what is there is not \
+                 changed by this start"
+            ),
+            Err(error) if is_of_path(&error) => {
+                format!("{shown} is not restored, with the {bytes} that this output wrote: {error}; nothing is changed there")
+            }
+            Err(_) => format!("{shown} is missing, with {bytes} that this output wrote; continuing in a new file"),
+        });
+    }
+
     /// Opens a file for truncation. If nothing is to be removed, a file without write permission need not be locked, and none
     /// is returned for a file that another output or process holds.
     fn open_known(&mut self, at: &Path, known: &Known) -> io::Result<Option<ForCutting<D>>> {
-        let file = match self.disk.open(at, Open::Write) {
+        let file = match self.places.open(at, Open::Write) {
             Ok(file) => file,
-            Err(error) if is_exhausted(&error) => return Err(error),
+            Err(error) if is_exhausted(&error) || is_held(&error) || is_gone(&error) || is_of_path(&error) => {
+                return Err(error);
+            }
             Err(error) => {
-                let file =
-                    self.disk.open(at, Open::Read).map_err(|_| io::Error::new(error.kind(), error.to_string()))?;
-                return match at != as_path(&known.path) && file.stat()?.length == known.length {
+                let Ok(file) = self.places.open(at, Open::Read) else { return Err(error) };
+                let stat = file.stat()?;
+                known.check(&stat)?;
+                return match at != as_path(&known.path) && stat.length == known.length {
                     true => Ok(Some((Arc::new(file), None))),
                     false => Err(error),
                 };
             }
         };
-        let length = file.stat()?.length;
+        let stat = file.stat()?;
+        known.check(&stat)?;
+        let length = stat.length;
         match self.take(file, at, Timestamp(0)) {
             Ok((hold, _)) => Ok(Some((hold.file.clone(), Some(hold)))),
             // Both paths of this file belong to this output.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                Ok(Some((Arc::new(self.disk.open(at, Open::Write)?), None)))
+                let file = self.places.open(at, Open::Write)?;
+                known.check(&file.stat()?)?;
+                Ok(Some((Arc::new(file), None)))
             }
             Err(error) if is_held(&error) && length <= known.length => Ok(None),
             Err(error) => Err(error),
@@ -398,7 +462,10 @@ impl<D: Disk> Writer<D> {
         hold: Option<Hold<D>>,
     ) -> io::Result<Option<Restored<D>>> {
         if found.known.committed.is_none() && found.known.length == 0 && found.is_moved() {
-            self.disk.remove(&found.at)?;
+            let place = self.places.place(&found.at)?;
+            if self.places.is_at(&found.at, &found.identity)? {
+                place.directory.remove(&place.name)?;
+            }
             self.directories.insert(parent(&found.at).to_owned());
             return Ok(None);
         }
@@ -490,24 +557,31 @@ impl<D: Disk> Writer<D> {
     /// Where a file is now: at its own path, or under another name in the same directory.
     fn locate(&self, path: &Path, identity: &Identity) -> io::Result<Option<PathBuf>> {
         let is_it = |stat: &Stat| stat.kind == FileKind::Regular && Identity::of(stat).fits(identity);
-        match self.disk.stat(path) {
-            // The device number may change when the file system is mounted again; the inode number does not.
+        match self.places.stat(path) {
             Ok(stat) if is_it(&stat) => return Ok(Some(path.to_owned())),
             Err(error) if !is_gone(&error) => return Err(error),
             _ => {}
         }
-        let entries = match self.disk.list(parent(path)) {
-            Ok(entries) => entries,
+        let listed = self.places.directory(parent(path)).and_then(|directory| Ok((directory.list()?, directory)));
+        let (entries, directory) = match listed {
+            Ok(listed) => listed,
             Err(error) if is_gone(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        for entry in entries.into_iter().filter(|entry| !entry.directory && !entry.link) {
-            let beside = parent(path).join(&entry.name);
-            match self.disk.stat(&beside) {
-                Ok(stat) if is_it(&stat) && stat.device == identity.device => return Ok(Some(beside)),
+        // A file that was rotated or set aside keeps its name in front: strangers cannot hide it behind a mass of others.
+        let own = path.file_name().unwrap_or_default().as_bytes();
+        let files = || entries.iter().filter(|entry| !entry.directory && !entry.link).map(|entry| &entry.name);
+        let (like, unlike) = (files().filter(|name| is_like(own, name)), files().filter(|name| !is_like(own, name)));
+        for name in like.take(NAMES_MAX).chain(unlike.take(NAMES_MAX)) {
+            match directory.stat_name(name) {
+                Ok(stat) if is_it(&stat) && stat.device == identity.device => return Ok(Some(parent(path).join(name))),
                 _ => {}
             }
         }
         Ok(None)
     }
+}
+
+fn is_like(own: &[u8], name: &OsStr) -> bool {
+    name.as_bytes().starts_with(own)
 }

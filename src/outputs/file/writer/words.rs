@@ -1,13 +1,11 @@
 //! Error messages for files that cannot be used.
 //!
-//! Guarantees: each message says what failed, where, why, and what to do. Decides nothing.
+//! Guarantees: each message says what failed, where, why, and what to do. Decides only whether the cause lies in the path itself.
 
+use super::places::is_refused;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tailwater_shards::env::is_exhausted;
-
-/// The error number of Linux for a symbolic link that is not followed. The standard library has no stable name for it.
-const LOOP: i32 = 40;
 
 /// What to do if no descriptor is left.
 const NO_DESCRIPTORS: &str =
@@ -34,6 +32,67 @@ pub(super) fn naming(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Named { text, is_exhausted: is_exhausted(&error) })
 }
 
+/// A symbolic link that was not followed.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) at: PathBuf,
+    /// The directory up to which links are followed.
+    pub(super) base: PathBuf,
+    /// It is where a directory of the path should be.
+    pub(super) is_directory: bool,
+}
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (at, base) = (self.at.display(), self.base.display());
+        match self.is_directory {
+            true => write!(f, "its directory {at} is a symbolic link, which is not followed below {base}"),
+            false => f.write_str("it is a symbolic link, which is not followed"),
+        }
+    }
+}
+
+impl std::error::Error for Link {}
+
+/// The error for a link.
+pub(super) fn link(link: Link) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, link)
+}
+
+/// What to do about a link.
+fn instead_of(link: &Link) -> &'static str {
+    match link.is_directory {
+        true => "mount its target there (`mount --bind`), or name its target in `path`",
+        false => "use the path of the file itself, or an output of type `console` for standard output",
+    }
+}
+
+/// Something that is no file of this output and does not become one by itself.
+#[derive(Debug)]
+struct Unusable(String);
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// The error for something that no file can be written at.
+pub(super) fn unusable(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, Unusable(why.into()))
+}
+
+/// Whether an error lies in the path: it lasts until somebody changes what is there, and other paths are not affected.
+pub(super) fn is_of_path(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
+    match error.get_ref() {
+        Some(inner) => inner.is::<Link>() || inner.is::<Unusable>(),
+        None => is_refused(error) || matches!(error.kind(), InvalidFilename | IsADirectory | NotADirectory),
+    }
+}
+
 /// What to do if files cannot be restored.
 pub fn advice(error: &io::Error) -> &'static str {
     let named = error.get_ref().and_then(|inner| inner.downcast_ref::<Named>());
@@ -47,7 +106,9 @@ pub fn advice(error: &io::Error) -> &'static str {
 /// Describes what failed, where, why, and what to do.
 pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
     use io::ErrorKind;
+    let link = error.get_ref().and_then(|inner| inner.downcast_ref::<Link>());
     let hint = match error.kind() {
+        _ if let Some(link) = link => instead_of(link),
         ErrorKind::PermissionDenied => "grant the user that runs tailwater write permission there",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space there, or lower `rotate.keep`",
         ErrorKind::FileTooLarge => "raise the limit of file sizes (ulimit -f, LimitFSIZE), or lower `rotate.bytes`",
@@ -57,13 +118,6 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
             "move away what is at the path of the rotated file"
         }
         _ if is_exhausted(error) => NO_DESCRIPTORS,
-        _ if error.raw_os_error() == Some(LOOP) => {
-            return format!(
-                "cannot {what} {}: it is a symbolic link, which is not followed; use the path of the file itself, or an output \
-                 of type `console` for standard output. Its events wait in the write-ahead log",
-                path.display()
-            );
-        }
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "a part of the path is a file where a directory is needed"
         }
@@ -71,4 +125,11 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
         _ => "check the disk, and that the directory exists",
     };
     format!("cannot {what} {}: {error}; {hint}. Its events wait in the write-ahead log", path.display())
+}
+
+/// Why the events of a path are dead letters, and what to do.
+pub(super) fn refusal(path: &Path, error: &io::Error) -> String {
+    let link = error.get_ref().and_then(|inner| inner.downcast_ref::<Link>());
+    let next = link.map_or("move away what is there, or choose another `path`", instead_of);
+    format!("cannot create a file at {}: {error}; {next}", path.display())
 }
