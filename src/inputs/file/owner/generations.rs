@@ -45,7 +45,8 @@ impl<E: Env> Owner<E> {
     /// The files that waited for this one, if their wait is over.
     pub(super) fn over_for(slot: &mut Slot<FileOf<E>>, outcome: Outcome) -> Vec<FileId> {
         let reached = slot.followed.as_ref().is_some_and(|followed| followed.span().from >= slot.turn.goal);
-        if outcome == Outcome::More && !reached { Vec::new() } else { std::mem::take(&mut slot.turn.waiters) }
+        let goes_on = outcome == Outcome::More || outcome == Outcome::Rests;
+        if goes_on && !reached { Vec::new() } else { std::mem::take(&mut slot.turn.waiters) }
     }
 
     /// Ends one wait of each of these files.
