@@ -4,6 +4,7 @@
 //! second one or the drain timeout stops at once and leaves the rest to the next start. Does not read configuration and prints
 //! nothing.
 
+mod lock;
 pub mod machine;
 pub mod replay;
 mod report;
@@ -17,6 +18,7 @@ use crate::process;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::{ComponentLabels, Exporter, Totals};
 use crate::transforms::enrich::watched::{Keeper, Kept};
+use lock::wait_for_lock;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::net::SocketAddr;
@@ -133,6 +135,7 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
         plan.outputs.iter().filter(|output| !output.used).map(|output| output.name.clone()).collect();
     let given_up = plan.given_up.clone();
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
+    wait_for_lock(&RealDisk::new(), &engine_plan.data_dir, &stop);
     let (disk, directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())
         .map_err(|error| refused(error, &unused, &given_up))?;

@@ -362,6 +362,35 @@ impl TroubleCell {
     }
 }
 
+/// A component with dead letters: in the queue, or on their way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterHolder {
+    /// The kind of component: `input`, `pipeline` or `output`.
+    pub kind: &'static str,
+    /// Its configured name.
+    pub name: String,
+    /// Bytes of its letters in the queue.
+    pub bytes: u64,
+    /// Since when letters of it wait for space. None if none waits.
+    pub waits_since: Option<Timestamp>,
+}
+
+/// The components with dead letters. Touched when the queue changes, and by readers.
+#[derive(Default)]
+pub struct LetterHolders(Mutex<Vec<LetterHolder>>);
+
+impl LetterHolders {
+    /// All of them.
+    pub fn get(&self) -> Vec<LetterHolder> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces them.
+    pub fn set(&self, holders: Vec<LetterHolder>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = holders;
+    }
+}
+
 /// One output on one shard.
 #[derive(Default)]
 pub struct OutputCounters {
@@ -461,6 +490,8 @@ pub struct ShardCounters {
     pub dead_letter_syncs: Counter,
     /// Times a letter waited for space in the queue.
     pub dead_letters_full: Counter,
+    /// The components with dead letters.
+    pub letter_holders: LetterHolders,
     /// Bytes of the segments of dead letters, and how many segments are open.
     pub dead_letter_bytes: Counter,
     /// See [`ShardCounters::dead_letter_bytes`].

@@ -3,8 +3,9 @@
 //! Guarantees: batches of one lane are appended in their order (invariant E3), and none is skipped. When the WAL is full, the
 //! lanes are not emptied, except for what their policy drops, so memory stays bounded (invariant E4). A ticket is acknowledged
 //! when its frames are durable (invariant E1). A dead letter is in the dead letter queue before the batch of its event is
-//! appended: after a crash in between, the batch is read again. Only the lane with the letter waits for it. A lane with many
-//! letters continues until its yard is full, so that the letters of many batches share a sync. Lines that a processor produces
+//! appended: after a crash in between, the batch is read again. Only the lane with the letter waits for it, and if the queue has
+//! no space for it, only the source with the letter, as far as [`yard`] can tell sources apart. A lane with many letters continues
+//! until its yard is full, so that the letters of many batches share a sync. Lines that a processor produces
 //! without a batch are appended when they are due, and the last ones before the shutdown. Does not read sources and does not
 //! deliver.
 
@@ -228,11 +229,13 @@ impl<E: Env> Intake<E> {
     /// Converts a batch to frames. They are appended, or wait in a yard until its letters are durable.
     async fn take(&mut self, lane: usize, batch: Box<Batch>) -> Result<(), ()> {
         let number = self.lanes[lane].path;
+        let was_plain = self.is_plain(number);
         let path = &mut self.paths[number];
         let skipped = sampled_out(&self.keeper, self.sampled_outputs & path.outputs(), &mut self.sampled);
         let mut slot = self.hand.take().unwrap_or_else(|| self.yards[lane].slot());
         path.encode(&batch, skipped, &mut slot.group, &mut slot.parcel.letters(), &mut slot.counts);
         let held = path.held_from(batch.source.key).filter(|_| !E::Disk::sabotaged(Sabotage::ReleaseHeld));
+        slot.alone = was_plain && held.is_none() && path.due().is_none();
         slot.origin = Some(Origin { account: Account::of(&batch), held, skipped });
         let ticket = batch.ticket;
         // The frames contain everything needed, so the chunk is returned while it is still in the cache.
@@ -251,6 +254,14 @@ impl<E: Env> Intake<E> {
         if self.withheld[lane].is_full() { self.make(number, true).await } else { Ok(()) }
     }
 
+    /// Whether the processor of a path holds nothing, and nothing that waits contains lines of other batches.
+    fn is_plain(&self, path: usize) -> bool {
+        let state = &self.states[path];
+        self.paths[path].due().is_none()
+            && state.yard.is_none_or(|yard| self.yards[yard].is_plain())
+            && state.lanes.iter().all(|lane| self.withheld[*lane].is_empty() && self.yards[*lane].is_plain())
+    }
+
     /// Makes a group wait until its letters are durable.
     fn park(&mut self, yard: usize, slot: Slot) {
         self.clerk.hand_in(&slot.parcel, &self.ready);
@@ -261,8 +272,8 @@ impl<E: Env> Intake<E> {
     /// Appends groups that no longer wait for letters.
     async fn unpark(&mut self) -> Result<(), ()> {
         for yard in 0..self.yards.len() {
-            let mut path = None;
-            while let Some(mut slot) = self.yards[yard].leave() {
+            let (mut path, attempts) = (None, self.clerk.attempts());
+            while let Some(mut slot) = self.yards[yard].leave(attempts) {
                 self.settle(yard, &mut slot).await?;
                 self.yards[yard].put_back(slot);
                 path = Some(self.path_of(yard));
@@ -273,6 +284,11 @@ impl<E: Env> Intake<E> {
                 if self.withheld.get(yard).is_some_and(Withheld::is_full) {
                     self.make(path, true).await?;
                 }
+            }
+            if let Some(sources) = self.yards[yard].take_resting(attempts)
+                && let Some(lane) = self.lanes.get(yard)
+            {
+                lane.receiver.rest(sources);
             }
         }
         Ok(())

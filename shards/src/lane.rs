@@ -21,13 +21,15 @@ mod tests;
 pub use receiver::{Dropped, LaneAcknowledger, LaneReceiver};
 pub use sender::{LaneSender, Sent};
 
-use crate::batch::EventSpan;
+use crate::batch::{EventSpan, SourceKey};
 use crate::counters::{InputCounters, LaneCounters};
-use crate::limits::{EVENT_SPAN_BYTES, LANE_BATCHES, LANE_BYTES_DEFAULT, LANE_LARGE_BATCHES, LANE_SLOTS};
+use crate::limits::{
+    EVENT_SPAN_BYTES, LANE_BATCHES, LANE_BYTES_DEFAULT, LANE_LARGE_BATCHES, LANE_SLOTS, PARKED_BATCHES_MAX,
+};
 use crate::ring::ring;
 use crate::signal::Signal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// What happens to a batch when the lane is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -76,11 +78,41 @@ struct Shared {
     finished: AtomicBool,
     /// The sender waits until everything is durable, and sends nothing before that.
     settle_asked: AtomicBool,
+    /// Sources that should not be read for now.
+    resting: Resting,
     /// Something came back: space, a used batch or an acknowledgement.
     returned: Signal,
     /// Something was sent or requested. One signal serves all lanes of a receiver.
     ready: Arc<Signal>,
     counters: LaneCounters,
+}
+
+/// Sources that should not be read for now, because their batches would only wait at the receiver. Advice: a reader that sees an
+/// old or a half-written list reads too much or too little for a moment.
+struct Resting {
+    count: AtomicUsize,
+    /// A part of each key.
+    sources: [AtomicU64; PARKED_BATCHES_MAX],
+}
+
+impl Default for Resting {
+    fn default() -> Resting {
+        Resting { count: AtomicUsize::new(0), sources: [const { AtomicU64::new(0) }; PARKED_BATCHES_MAX] }
+    }
+}
+
+impl Resting {
+    fn set(&self, sources: &[SourceKey]) {
+        for (place, source) in self.sources.iter().zip(sources) {
+            place.store(source.0 as u64, Ordering::Relaxed);
+        }
+        self.count.store(sources.len().min(self.sources.len()), Ordering::Release);
+    }
+
+    fn has(&self, source: SourceKey) -> bool {
+        let count = self.count.load(Ordering::Acquire);
+        self.sources[..count].iter().any(|place| place.load(Ordering::Relaxed) == source.0 as u64)
+    }
 }
 
 /// Read access to a lane's counters from any thread.
@@ -110,6 +142,7 @@ pub fn lane(
         drop_asked: AtomicU64::new(0),
         finished: AtomicBool::new(false),
         settle_asked: AtomicBool::new(false),
+        resting: Resting::default(),
         returned: Signal::new(),
         ready,
         counters: LaneCounters::default(),

@@ -169,9 +169,9 @@ impl Withheld {
         self.highest = self.highest.max(ticket);
     }
 
-    /// The highest ticket that can be returned now, if it has not been yet.
-    pub fn take_ticket(&mut self) -> Option<u64> {
-        let first = self.firsts.first().map(|(ticket, _)| *ticket).into_iter().chain(self.lost).min();
+    /// The highest ticket that can be returned now, if it has not been yet: only one before `before`, if that is given.
+    pub fn take_ticket(&mut self, before: Option<u64>) -> Option<u64> {
+        let first = self.firsts.first().map(|(ticket, _)| *ticket).into_iter().chain(self.lost).chain(before).min();
         let last = first.map_or(self.highest, |first| first.saturating_sub(1).min(self.highest));
         (last > self.given).then(|| {
             self.given = last;
@@ -342,17 +342,17 @@ mod tests {
         for account in [account(1, 0, 10, 1), account(2, 0, 5, 2), account(1, 10, 30, 3), account(1, 30, 40, 4)] {
             withheld.add(&account);
         }
-        assert_eq!(withheld.take_ticket(), None);
+        assert_eq!(withheld.take_ticket(None), None);
         withheld.mark(|key| Some(if key.0 == 1 { 30 } else { 0 }));
         assert_eq!(taken(&mut withheld), [(1, 0, 30, 37)], "ranges side by side are one, up to where events are held");
-        assert_eq!(withheld.take_ticket(), Some(1), "the second batch still waits");
+        assert_eq!(withheld.take_ticket(None), Some(1), "the second batch still waits");
         withheld.pass(5);
         withheld.mark(|key| (key.0 == 1).then_some(30));
         assert_eq!(taken(&mut withheld), [(2, 0, 5, 12)]);
-        assert_eq!(withheld.take_ticket(), Some(3));
+        assert_eq!(withheld.take_ticket(None), Some(3));
         withheld.mark(|_| None);
         assert_eq!(taken(&mut withheld), [(1, 30, 40, 47)]);
-        assert_eq!((withheld.take_ticket(), withheld.take_ticket()), (Some(5), None));
+        assert_eq!((withheld.take_ticket(None), withheld.take_ticket(None)), (Some(5), None));
         assert!(withheld.is_empty() && withheld.runs() == 0);
     }
 
@@ -404,7 +404,7 @@ mod tests {
         withheld.mark(|_| None);
         assert_eq!(taken(&mut withheld).len(), many as usize);
         assert!(!withheld.is_full());
-        assert_eq!(withheld.take_ticket(), Some(many as u64));
+        assert_eq!(withheld.take_ticket(None), Some(many as u64));
     }
 
     #[test]
@@ -416,7 +416,7 @@ mod tests {
         withheld.mark(held);
         assert_eq!(taken(&mut withheld).len(), 2);
         withheld.pass(9);
-        assert_eq!(withheld.take_ticket(), Some(1));
-        assert!(withheld.is_empty() && withheld.take_ticket().is_none());
+        assert_eq!(withheld.take_ticket(None), Some(1));
+        assert!(withheld.is_empty() && withheld.take_ticket(None).is_none());
     }
 }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tailwater_shards::counters::{
-    Counter as Counted, DeadLettered, Discard, Interference, LaneCounters, Lost, Trouble,
+    Counter as Counted, DeadLettered, Discard, Interference, LaneCounters, LetterHolder, Lost, Trouble,
 };
 use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
@@ -121,7 +121,7 @@ impl Exporter {
         (0..self.meters.shards.len()).all(|shard| self.meters.board.get(shard_id(shard)).is_some())
     }
 
-    /// The current state of each output, one per line.
+    /// The current state of each output, and the components whose dead letters wait, one per line.
     pub fn outputs_state(&self) -> String {
         let mut text = String::new();
         for (output, component) in self.outputs.iter().enumerate() {
@@ -141,7 +141,27 @@ impl Exporter {
                 );
             }
         }
+        for (shard, counters) in self.meters.shards.iter().enumerate() {
+            for LetterHolder { kind, name, bytes, waits_since } in counters.letter_holders.get() {
+                let Some(since) = waits_since else { continue };
+                let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
+                let _ = writeln!(
+                    text,
+                    "{kind} {name}: dead letters wait for space since {moment:.3} on shard {shard}; the queue holds {bytes} bytes of it"
+                );
+            }
+        }
         text
+    }
+
+    /// The type of a component, if it is configured.
+    fn type_of(&self, kind: &str, name: &str) -> &'static str {
+        let of = match kind {
+            "input" => &self.inputs,
+            "output" => &self.outputs,
+            _ => return "",
+        };
+        of.iter().find(|component| *component.id == *name).map_or("", |component| component.kind)
     }
 
     /// The text of a scrape.
@@ -258,6 +278,12 @@ impl Exporter {
             families.count(&table::LETTERS_DROPPED, &labels, counters.dead_letters_dropped.get());
             families.count(&table::LETTERS_FULL, &labels, counters.dead_letters_full.get());
             families.count(&table::LETTERS_DISK, &labels, counters.dead_letter_bytes.get());
+            for holder in counters.letter_holders.get() {
+                let labels = [&*holder.name, holder.kind, self.type_of(holder.kind, &holder.name), &shard];
+                families.count(&table::LETTERS_HELD, &labels, holder.bytes);
+                let waits = age_seconds(holder.waits_since.map_or(0, |since| since.0));
+                families.add(&table::LETTERS_WAIT, &labels, waits);
+            }
             families.count(&table::PANICS, &labels, counters.plugin_panics.get());
             let Some(log) = self.meters.board.get(shard_id(index)) else { continue };
             families.count(&table::WAL_DISK, &labels, log.disk_bytes());

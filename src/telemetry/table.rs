@@ -152,6 +152,10 @@ metrics! {
         "Times that a dead letter waited because the queue was full.");
     LETTERS_DISK = gauge("dlq_bytes", "bytes", SHARD,
         "Bytes on disk of the dead letter queue.");
+    LETTERS_HELD = gauge("dlq_component_bytes", "bytes", COMPONENT,
+        "Bytes of a component's dead letters in the dead letter queue.");
+    LETTERS_WAIT = gauge("dlq_waiting_seconds", "seconds", COMPONENT,
+        "Time that dead letters of a component have waited for space in the dead letter queue; zero if none waits.");
     PANICS = counter("plugin_panics_total", "panics", SHARD,
         "Inputs and outputs that were restarted after a panic.");
     STALLS = counter("shard_stalls_total", "stalls", SHARD,

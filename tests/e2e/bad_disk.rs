@@ -84,6 +84,20 @@ fn second_instance_fails_and_the_first_continues() {
     product.finish(&case.output(), 20_000);
 }
 
+/// The kernel releases the lock of a killed process a moment after its end; the test holds it in its place.
+#[test]
+fn data_directory_that_is_still_locked_at_a_start_is_waited_for() {
+    let case = Case::new("late-lock");
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", &block(1, 10));
+    let held = fs::File::create(case.path("data/lock")).expect("the lock file");
+    held.lock().expect("nobody has it");
+    let mut product = Product::start(&case, &config);
+    product.wait_for_log(&["has the lock of the data directory; waiting for up to 5s"]);
+    drop(held);
+    product.finish(&case.output(), 10);
+}
+
 /// Segment files of the log, oldest first.
 fn segments(case: &Case) -> Vec<PathBuf> {
     let mut found = Vec::new();

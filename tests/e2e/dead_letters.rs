@@ -2,13 +2,15 @@
 //! removed.
 
 use crate::case::Case;
+use crate::lines::LineCount;
 use crate::metrics;
-use crate::product::{Product, run_to_end, text};
+use crate::product::{Product, is_root, run_to_end, text};
 use crate::wait::wait_for;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -343,4 +345,55 @@ fn unparsable_lines_are_kept_unchanged_and_survive_a_replay() {
     again.wait_for_log(&["started"]);
     again.terminate();
     assert_eq!(letters(&config).len(), 2, "a start makes none again");
+}
+
+/// An ordinary user fills a file of its own with lines that are dead letters. Its letters have no space any more, and only its file
+/// waits: another file of the same input goes on, and there is space for a dead letter of it.
+#[test]
+fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
+    const BAD: u64 = 3_000;
+    let mut case = Case::new("dead-shares");
+    case.extra = "dlq: {max_bytes: 4MiB}\n".to_owned();
+    let path = case.path("logs/*.log");
+    let parse = "max_line_bytes: 4KiB, parse: {json: {on_error: dead_letter}}";
+    let config =
+        case.configure(&format!("{{type: file, include: [\"{}\"], {parse}}}", path.display()), &case.json_output());
+    std::fs::set_permissions(case.path("logs"), std::fs::Permissions::from_mode(0o1777)).expect("permissions");
+    let good = |from: u64| (from..from + 500).map(|number| format!("{{\"n\":{number}}}\n")).collect::<String>();
+    case.write("logs/good.log", good(1).as_bytes());
+    let mut product = Product::start(&case, &config);
+    product.expect("no more space for this component");
+    let bad = format!("yes {} | head -n {BAD} > {}", "x".repeat(3_000), case.path("logs/bad.log").display());
+    let wrote = nobody_runs(&bad).status().expect("a shell");
+    assert!(wrote.success());
+    product.wait_for_log(&["no more space for this component", "app"]);
+    let mut file = std::fs::File::options().append(true).open(case.path("logs/good.log")).expect("the file");
+    let mut count = LineCount::of(case.output());
+    for round in 1..5 {
+        file.write_all(format!("a bad line\n{}", good(500 * round + 1)).as_bytes()).expect("lines");
+        count.wait(500 * (round + 1), &mut product);
+    }
+    let (status, body) = metrics::get(case.admin_port, "/readyz").expect("an answer");
+    assert!(status == 200 && body.contains("input app: dead letters wait for space since "), "{status} {body}");
+    let held = metrics::sum(case.admin_port, "tailwater_dlq_component_bytes", &["component_id=\"app\""]);
+    assert!(held.as_ref().is_ok_and(|held| (1 << 20..2 << 20).contains(held)), "{held:?} bytes, two fifths of 4 MiB");
+    let dead = || metrics::sum(case.admin_port, "tailwater_component_dead_lettered_events_total", &["\"app\""]);
+    wait_for("all bad lines, while somebody makes space", || {
+        assert_eq!(dlq(&["purge", "--yes"], &config).status.code(), Some(0));
+        match dead()? {
+            now if now == BAD + 4 => Ok(()),
+            now => Err(format!("{now} dead letters; {}", product.state())),
+        }
+    });
+    product.terminate();
+}
+
+/// A command of an ordinary user.
+fn nobody_runs(script: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(if is_root() { "setpriv" } else { "sh" });
+    if is_root() {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "sh"]);
+    }
+    command.arg("-c").arg(script);
+    command
 }

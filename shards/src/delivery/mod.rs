@@ -218,7 +218,7 @@ impl<E: Env> Deliverer<E> {
                     self.go_back();
                     let wait = backoff.next(self.context.env.random(), None);
                     self.fails(&reason, wait);
-                    if self.pause(wait, None).await {
+                    if self.pause_closed(wait).await {
                         return;
                     }
                 }
@@ -252,6 +252,7 @@ impl<E: Env> Deliverer<E> {
                 match self.unless_forced(waited).await {
                     Err(_) => return None,
                     Ok(Some(opened)) => break opened,
+                    Ok(None) if self.is_needless().await => return None,
                     Ok(None) => self.give_way().await,
                 }
             };
@@ -271,11 +272,17 @@ impl<E: Env> Deliverer<E> {
             let wait = backoff.next(self.context.env.random(), None);
             self.fails(&message, wait);
             self.show_oldest().await;
-            // Without events to deliver it need not open. Otherwise it keeps trying until the shutdown is forced.
-            if self.pause(wait, None).await || self.intakes.all_ended() && self.find_next().await.is_none() {
+            // Otherwise it keeps trying until the shutdown is forced.
+            if self.pause_closed(wait).await {
                 return None;
             }
         }
+    }
+
+    /// Whether an output that is not open need not be opened: nothing waits for it, and nothing more comes.
+    async fn is_needless(&mut self) -> bool {
+        // Must be read before the logs: an intake that ends in between has appended before.
+        self.intakes.all_ended() && self.find_next().await.is_none()
     }
 
     fn resume(&self) -> Resume {

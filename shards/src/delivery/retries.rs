@@ -31,7 +31,7 @@ impl<E: Env> Deliverer<E> {
             return Ok(Some(ended));
         }
         // After the intakes have ended nothing but this output is waited for; the log keeps its events.
-        if self.pause(wait, Some(taken)).await {
+        if self.pause(wait, taken).await {
             return Err(End::Forced);
         }
         let is_too_old = self.left_of_age(begun).is_some_and(|left| left.is_zero());
@@ -44,26 +44,59 @@ impl<E: Env> Deliverer<E> {
         self.options.retry.age_max.map(|age_max| age_max.saturating_sub(age))
     }
 
-    /// Waits before the next attempt, or until the log is full because of an output that gives way. True when the engine is forced
-    /// to end meanwhile.
-    pub(super) async fn pause(&mut self, wait: Duration, taken: Option<&[Taken<E::Disk>]>) -> bool {
+    /// Waits before the next attempt to deliver, or until the log is full because of an output that gives way. True when the engine
+    /// is forced to end meanwhile.
+    async fn pause(&mut self, wait: Duration, taken: &[Taken<E::Disk>]) -> bool {
         let deadline = self.context.env.now().after(wait);
         loop {
-            let left = deadline.since(self.context.env.now());
-            let slice = if self.options.when_full.gives_way() { left.min(COMMIT_INTERVAL) } else { left };
-            let timer = self.context.env.sleep(slice);
-            let forced = async {
-                self.stop.reached(Phase::Forced).await;
-            };
-            or(timer, forced).await;
+            let (left, last) = self.slice_of(deadline);
+            let _ = self.unless_forced(self.context.env.sleep(left)).await;
             if self.stop.phase() == Phase::Forced {
                 return true;
             }
-            let has_to_give_way = || taken.map_or_else(|| self.a_log_is_full(), |taken| self.blocks_a_full_log(taken));
-            if slice >= left || self.options.when_full.gives_way() && has_to_give_way() {
+            if last || self.options.when_full.gives_way() && self.blocks_a_full_log(taken) {
                 return false;
             }
         }
+    }
+
+    /// The same before an attempt to open the output. Also true when it need not be opened any more: a stop does not wait for an
+    /// output that has nothing to deliver.
+    pub(super) async fn pause_closed(&mut self, wait: Duration) -> bool {
+        let deadline = self.context.env.now().after(wait);
+        loop {
+            if self.stop.phase() == Phase::Forced || self.is_needless().await {
+                return true;
+            }
+            let (left, last) = self.slice_of(deadline);
+            let (intakes, news) = (&self.intakes, &self.news);
+            let ended = async {
+                // After that, only time changes anything.
+                let waits = !intakes.all_ended();
+                while waits && !intakes.all_ended() {
+                    news.wait().await;
+                }
+                if !waits {
+                    std::future::pending::<()>().await;
+                }
+                false
+            };
+            let slept = async {
+                self.context.env.sleep(left).await;
+                true
+            };
+            let slept = self.unless_forced(or(slept, ended)).await.unwrap_or(false);
+            if slept && last || self.options.when_full.gives_way() && self.a_log_is_full() {
+                return self.stop.phase() == Phase::Forced;
+            }
+        }
+    }
+
+    /// How long to wait at once until `deadline`, and whether it is over then: an output that gives way looks at the log meanwhile.
+    fn slice_of(&self, deadline: Monotonic) -> (Duration, bool) {
+        let left = deadline.since(self.context.env.now());
+        let slice = if self.options.when_full.gives_way() { left.min(COMMIT_INTERVAL) } else { left };
+        (slice, slice >= left)
     }
 
     /// An attempt failed, and the next comes after `wait`.

@@ -2,16 +2,17 @@
 //!
 //! Guarantees: when [`Clerk::keep`] returns, or a submitted parcel is settled, each letter is in the store, or was dropped by
 //! its policy and counted, or was abandoned by its caller. Letters that are submitted while the store is busy are stored
-//! together with the next sync. If the disk fails, the clerk retries, and the owner of the letters waits. Nothing blocks the
-//! executor.
+//! together with the next sync. If the disk fails, the clerk retries, and the owner of the letters waits. Letters for which the
+//! store has no space wait aside: they delay no letter of another owner. Nothing blocks the executor.
 //!
 //! Does not open the store before a task needs it: a queue that cannot be opened affects no task without letters.
 
-use super::letter::{self, Letters};
+use super::letter::{self, ComponentKind, Letters};
+use super::shares::Holder;
 use super::store::{Appended, Holding, Store};
 use super::{Options, Parcel, WhenFull};
-use crate::counters::ShardCounters;
-use crate::env::{Env, Monotonic, Pool};
+use crate::counters::{LetterHolder, ShardCounters};
+use crate::env::{Env, Monotonic, Pool, Timestamp};
 use crate::limits::LETTER_GROUP_BYTES;
 use crate::signal::Signal;
 use event_listener::Event;
@@ -63,6 +64,9 @@ pub struct Kept {
 /// A parcel, and the signal to raise when it is settled.
 type Waiting = (Rc<Parcel>, Option<Arc<Signal>>);
 
+/// A component whose letters wait for space, and since when.
+type Stuck = (ComponentKind, String, Timestamp);
+
 /// The store, once it has been opened.
 type Shelf<E> = Arc<Mutex<Option<Store<<E as Env>::Disk>>>>;
 
@@ -81,11 +85,17 @@ pub struct Clerk<E: Env> {
     /// The submitted parcels, and those that the store is working on.
     waiting: RefCell<VecDeque<Waiting>>,
     in_hand: RefCell<Vec<Waiting>>,
+    /// Those for which the store had no space, when they are tried again, and how many of them are due now.
+    aside: RefCell<VecDeque<Waiting>>,
+    again_at: Cell<Monotonic>,
+    due: Cell<usize>,
     handed_in: Signal,
-    /// The store has finished an attempt.
+    /// The store has finished an attempt, and how many it has finished.
     answered: Event,
-    /// Whether the log message that the queue is full has been written.
-    told: Cell<bool>,
+    attempts: Cell<u64>,
+    /// The components with letters in the store, and those whose letters wait for space.
+    holders: RefCell<Vec<Holder>>,
+    stuck: RefCell<Vec<Stuck>>,
 }
 
 impl<E: Env> Clerk<E> {
@@ -93,6 +103,7 @@ impl<E: Env> Clerk<E> {
     pub fn start(parts: ClerkParts<E>) -> Rc<Clerk<E>> {
         let ClerkParts { env, data_dir, shards, options, counters } = parts;
         let last = Cell::new(env.now());
+        let again_at = last.clone();
         let clerk = Rc::new(Clerk {
             env,
             data_dir,
@@ -105,9 +116,14 @@ impl<E: Env> Clerk<E> {
             closing: Cell::new(false),
             waiting: RefCell::default(),
             in_hand: RefCell::default(),
+            aside: RefCell::default(),
+            again_at,
+            due: Cell::new(0),
             handed_in: Signal::new(),
             answered: Event::new(),
-            told: Cell::new(false),
+            attempts: Cell::new(0),
+            holders: RefCell::default(),
+            stuck: RefCell::default(),
         });
         let (storing, tending) = (clerk.clone(), clerk.clone());
         clerk.env.spawn("dead letter writes", async move { storing.store_all().await });
@@ -115,8 +131,8 @@ impl<E: Env> Clerk<E> {
         clerk
     }
 
-    /// Accepts a parcel, which is stored together with others. `told` is raised when it is settled. If its owner drops the
-    /// parcel in the meantime, it may be stored or not.
+    /// Accepts a parcel, which is stored together with others. `told` is raised after each attempt to store it. If its owner
+    /// drops the parcel in the meantime, it may be stored or not.
     pub fn hand_in(&self, parcel: &Rc<Parcel>, told: &Arc<Signal>) {
         parcel.hand_in();
         if !parcel.is_settled() {
@@ -147,9 +163,16 @@ impl<E: Env> Clerk<E> {
             let in_hand = |(mine, _): &Waiting| Rc::ptr_eq(mine, &parcel);
             self.ended_attempt(|| !self.in_hand.borrow().iter().any(in_hand)).await;
             self.waiting.borrow_mut().retain(|waiting| !in_hand(waiting));
+            self.aside.borrow_mut().retain(|waiting| !in_hand(waiting));
+            self.look_who_is_stuck();
         }
         let dropped = parcel.dropped().len() as u64;
         Kept { stored: parcel.stored(), dropped, left: parcel.left() }
+    }
+
+    /// How many attempts to store letters have ended: as long as this does not change, nothing changes in any parcel.
+    pub fn attempts(&self) -> u64 {
+        self.attempts.get()
     }
 
     /// Waits until `condition` is true. It is checked after each attempt of the store.
@@ -164,7 +187,7 @@ impl<E: Env> Clerk<E> {
         let (mut letters, mut ends) = (Vec::new(), Vec::new());
         while !self.closing.get() {
             if !self.gather(&mut letters, &mut ends) {
-                self.handed_in.wait().await;
+                self.wait_for_letters().await;
                 continue;
             }
             let (sealed, now) = (self.counters.dead_letters_open.get() == 0, self.env.wall());
@@ -175,42 +198,66 @@ impl<E: Env> Clerk<E> {
             if sealed {
                 self.news.notify();
             }
-            let refused = match answer {
+            let failed = match answer {
                 Ok((Ok(done), group)) => {
                     (letters, ends) = group;
                     self.count(&done);
                     self.deal(&letters, &done);
-                    !done.waiting.is_empty()
+                    false
                 }
                 Ok((Err(error), _)) | Err(error) => {
                     tracing::warn!(%error, "a dead letter cannot be stored: its event waits, and storing is retried");
                     true
                 }
             };
-            self.answer();
-            if refused {
+            self.answer(failed);
+            self.look_who_is_stuck();
+            if failed {
                 or(self.env.sleep(RETRY), self.handed_in.wait()).await;
             }
         }
+    }
+
+    /// Waits for a parcel, or until those without space are tried again.
+    async fn wait_for_letters(&self) {
+        if self.aside.borrow().is_empty() {
+            return self.handed_in.wait().await;
+        }
+        let left = self.again_at.get().since(self.env.now());
+        or(self.env.sleep(left.max(Duration::from_millis(1))), self.handed_in.wait()).await;
     }
 
     /// Collects parcels whose letters are stored together next. Returns whether there is any.
     fn gather(&self, letters: &mut Vec<u8>, ends: &mut Vec<usize>) -> bool {
         letters.clear();
         ends.clear();
-        let (mut waiting, mut in_hand) = (self.waiting.borrow_mut(), self.in_hand.borrow_mut());
-        while let Some((parcel, told)) = waiting.pop_front() {
+        let (mut waiting, mut aside) = (self.waiting.borrow_mut(), self.aside.borrow_mut());
+        let now = self.env.now();
+        if self.due.get() == 0 && self.again_at.get() <= now {
+            self.due.set(aside.len());
+            self.again_at.set(now.after(RETRY));
+        }
+        let mut in_hand = self.in_hand.borrow_mut();
+        loop {
+            self.due.set(self.due.get().min(aside.len()));
+            let is_due = self.due.get() > 0;
+            let Some((parcel, told)) = (if is_due { aside.pop_front() } else { waiting.pop_front() }) else { break };
             // The owner has dropped it, so nothing waits for it.
-            if Rc::strong_count(&parcel) == 1 || parcel.is_withdrawn() {
-                continue;
-            }
-            if !letters.is_empty() && letters.len() + parcel.rest().len() > LETTER_GROUP_BYTES {
-                waiting.push_front((parcel, told));
+            let is_wanted = Rc::strong_count(&parcel) > 1 && !parcel.is_withdrawn();
+            if is_wanted && !letters.is_empty() && letters.len() + parcel.rest().len() > LETTER_GROUP_BYTES {
+                if is_due {
+                    aside.push_front((parcel, told))
+                } else {
+                    waiting.push_front((parcel, told))
+                }
                 break;
             }
-            letters.extend_from_slice(&parcel.rest());
-            ends.push(letters.len());
-            in_hand.push((parcel, told));
+            self.due.set(self.due.get() - usize::from(is_due));
+            if is_wanted {
+                letters.extend_from_slice(&parcel.rest());
+                ends.push(letters.len());
+                in_hand.push((parcel, told));
+            }
         }
         !letters.is_empty()
     }
@@ -232,18 +279,27 @@ impl<E: Env> Clerk<E> {
         }
     }
 
-    /// Returns settled parcels to their owners. The others wait again, at the front.
-    fn answer(&self) {
+    /// Returns settled parcels to their owners. The others wait: all of them in front if the disk failed, else aside until there
+    /// may be space.
+    fn answer(&self, failed: bool) {
         let mut waiting = self.waiting.borrow_mut();
-        for (parcel, told) in self.in_hand.borrow_mut().drain(..).rev() {
+        let mut in_hand = self.in_hand.borrow_mut();
+        if !failed {
+            in_hand.reverse();
+        }
+        while let Some((parcel, told)) = in_hand.pop() {
             parcel.end_attempt();
-            if !parcel.is_settled() {
-                waiting.push_front((parcel, told));
-            } else if let Some(told) = told {
+            if let Some(told) = &told {
                 told.notify();
+            }
+            match parcel.is_settled() {
+                true => {}
+                false if failed => waiting.push_front((parcel, told)),
+                false => self.aside.borrow_mut().push_back((parcel, told)),
             }
         }
         drop(waiting);
+        self.attempts.set(self.attempts.get() + 1);
         self.answered.notify(usize::MAX);
     }
 
@@ -252,21 +308,76 @@ impl<E: Env> Clerk<E> {
         self.counters.dead_letter_syncs.add(1);
         self.counters.dead_letters.add(done.stored);
         self.counters.dead_letters_dropped.add(done.removed + dropped);
-        let is_full = !done.waiting.is_empty();
-        if is_full {
+        if !done.waiting.is_empty() {
             self.counters.dead_letters_full.add(1);
         }
         let lost = done.removed + dropped;
-        let told = self.told.replace(is_full);
         if lost > 0 {
             let policy = if self.options.when_full == WhenFull::DropOldest { "drop_oldest" } else { "drop_newest" };
             tracing::warn!(letters = lost, policy, "the dead letter queue is full: letters are dropped");
-        } else if is_full && !told {
-            tracing::warn!(
-                "the dead letter queue is full: inputs and outputs with dead letters wait; replay or purge letters (tailwater \
-                 dlq), raise dlq.max_bytes, or change dlq.when_full"
-            );
         }
+    }
+
+    /// Finds out whose letters wait for space, reports when that begins and ends, and publishes it.
+    fn look_who_is_stuck(&self) {
+        let mut stuck = self.stuck.borrow_mut();
+        let now = self.env.wall();
+        let before = std::mem::take(&mut *stuck);
+        for (parcel, _) in self.aside.borrow().iter().filter(|(parcel, _)| !parcel.is_withdrawn()) {
+            let rest = parcel.rest();
+            let Ok((kind, component, _)) = letter::owner(&rest) else { continue };
+            let same = |one: &&Stuck| one.0 == kind && one.1 == component;
+            if stuck.iter().any(|one| same(&one)) {
+                continue;
+            }
+            let since = before.iter().find(same).map(|one| one.2);
+            if since.is_none() {
+                tracing::warn!(
+                    component_id = component,
+                    component_kind = kind.name(),
+                    "the dead letter queue has no more space for this component: its events wait, those of others do not; replay or \
+                     purge letters (tailwater dlq), raise dlq.max_bytes, or change dlq.when_full"
+                );
+            }
+            stuck.push((kind, component.to_owned(), since.unwrap_or(now)));
+        }
+        for (kind, component, _) in &before {
+            if !stuck.iter().any(|one| one.0 == *kind && one.1 == *component) {
+                let kind = kind.name();
+                tracing::info!(
+                    component_id = component,
+                    component_kind = kind,
+                    "no dead letter of this component waits any more"
+                );
+            }
+        }
+        let is_same = *stuck == before;
+        drop(stuck);
+        if !is_same {
+            self.publish();
+        }
+    }
+
+    /// Publishes who holds letters and whose letters wait.
+    fn publish(&self) {
+        let (holders, stuck) = (self.holders.borrow(), self.stuck.borrow());
+        let since = |kind: ComponentKind, name: &str| {
+            stuck.iter().find(|one| one.0 == kind && one.1 == name).map(|(.., since)| *since)
+        };
+        let holder = |of: &Holder| LetterHolder {
+            kind: of.kind.name(),
+            name: of.name.to_string(),
+            bytes: of.bytes,
+            waits_since: since(of.kind, &of.name),
+        };
+        let mut all: Vec<LetterHolder> = holders.iter().map(holder).collect();
+        for (kind, name, since) in stuck.iter() {
+            if !holders.iter().any(|of| of.kind == *kind && *of.name == **name) {
+                let (kind, name, waits_since) = (kind.name(), name.clone(), Some(*since));
+                all.push(LetterHolder { kind, name, bytes: 0, waits_since });
+            }
+        }
+        self.counters.letter_holders.set(all);
     }
 
     /// Runs `work` on the store where blocking is allowed, and then publishes what the store holds.
@@ -285,9 +396,13 @@ impl<E: Env> Clerk<E> {
             let result = work(store)?;
             Ok((result, store.holding()))
         });
-        let (result, Holding { bytes, open }) = done.await?;
+        let (result, Holding { bytes, open, holders }) = done.await?;
         self.counters.dead_letter_bytes.set(bytes);
         self.counters.dead_letters_open.set(u64::from(open));
+        if *self.holders.borrow() != holders {
+            self.holders.replace(holders);
+            self.publish();
+        }
         Ok(result)
     }
 

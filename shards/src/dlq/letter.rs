@@ -201,6 +201,22 @@ pub fn claimed_length(bytes: &[u8]) -> Result<usize, Malformed> {
     if possible { Ok(length) } else { Err(Malformed) }
 }
 
+/// Kind, component and source of the letter at the beginning of `bytes`, which was encoded here: no checksum is verified.
+pub fn owner(bytes: &[u8]) -> Result<(ComponentKind, &str, &[u8]), Malformed> {
+    let mut reader = Reader::new(bytes);
+    reader.take(13)?;
+    let kind = ComponentKind::from_number(reader.u8()?).ok_or(Malformed)?;
+    reader.take(22)?;
+    let mut lengths = [0; 3];
+    for length in &mut lengths {
+        *length = usize::from(reader.u16()?);
+    }
+    reader.take(LETTER_HEADER_BYTES - 42)?;
+    let component = str::from_utf8(reader.take(lengths[0])?).map_err(|_| Malformed)?;
+    reader.take(lengths[1])?;
+    Ok((kind, component, reader.take(lengths[2])?))
+}
+
 /// Decodes the letter at the beginning of `bytes`, verifies its checksum, and returns its length in bytes.
 pub fn decode(bytes: &[u8]) -> Result<(KeptLetter<'_>, usize), Malformed> {
     let length = length(bytes)?;

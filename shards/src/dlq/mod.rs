@@ -1,7 +1,8 @@
 //! The dead letter queue: events that could not be processed or delivered, kept on disk with the reason until a person decides.
 //!
 //! Guarantees: a stored letter survives the death of the process and a power loss, whatever `wal.sync` says. The queue is
-//! bounded, and what its policy drops is counted. Damage is reported with its location and skipped. A torn tail is truncated.
+//! bounded, and what its policy drops is counted. No component and no source of one can use all of it ([`shares`]). Damage is
+//! reported with its location and skipped. A torn tail is truncated.
 //! A letter may exist twice if the process died between storing it and passing its event. Does not decide which events become
 //! letters, and does not deliver any.
 //!
@@ -56,6 +57,7 @@ pub mod clerk;
 pub mod letter;
 mod parcel;
 pub mod segment;
+pub mod shares;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -69,7 +71,7 @@ use std::path::{Path, PathBuf};
 /// What happens to a letter when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum WhenFull {
-    /// The task that has the letter waits until there is space: nothing is lost.
+    /// The owner of the letter waits until there is space: nothing is lost.
     #[default]
     Block,
     /// The letter is dropped and counted.

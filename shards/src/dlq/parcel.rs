@@ -85,7 +85,7 @@ impl Parcel {
     }
 
     /// Whether the store tried to store it and did not store all of it.
-    pub(super) fn is_tried(&self) -> bool {
+    pub fn is_tried(&self) -> bool {
         self.tried.get()
     }
 

@@ -2,10 +2,13 @@
 //!
 //! Guarantees: letters that [`Store::append`] reports as stored are durable when it returns. After an error, nothing of that
 //! call counts, and the letters are written again to a new segment, because a failed sync proves nothing about the pages before
-//! it. The segments exceed the limit by at most the rounding of one letter. Blocks: it must run off the executor.
+//! it. The segments exceed the limit by at most the rounding of one letter. A letter that is beyond the share of its component or
+//! source ([`super::shares`]) delays no letter of another one. Blocks: it must run off the executor. Opening it reads all segments
+//! once, to know whose letters they hold.
 
 use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Sealed, Segment, cost};
-use super::{Options, WhenFull, letter, shard_folder, shard_of};
+use super::shares::{Holder, Owner, Shares};
+use super::{DeadLetter, KeptLetter, Options, WhenFull, letter, shard_folder, shard_of};
 use crate::env::{Disk, File, Open, Sabotage, ShardId, Timestamp};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +37,7 @@ pub struct Store<D: Disk> {
     open: Option<OpenSegment<D>>,
     /// How much the sealed segments count toward the limit.
     sealed_bytes: u64,
+    shares: Shares,
     /// Whether an error left behind a segment that is not sealed yet.
     strays: bool,
     /// Letters that were removed to make space and have not been reported yet.
@@ -51,7 +55,7 @@ pub struct Appended {
     pub dropped: Vec<usize>,
     /// Letters stored earlier that were removed.
     pub removed: u64,
-    /// There is no space, and the policy is to wait: where the remaining part of each parcel begins.
+    /// There is no space, or not for its owner, and the policy is to wait: where the remaining part of each parcel begins.
     pub waiting: Vec<usize>,
 }
 
@@ -66,12 +70,14 @@ enum Room {
 }
 
 /// What a store contains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
     /// How much its segments count toward the limit.
     pub bytes: u64,
     /// Whether there is a segment that is not sealed.
     pub open: bool,
+    /// The components with letters in it.
+    pub holders: Vec<Holder>,
 }
 
 impl<D: Disk> Store<D> {
@@ -80,9 +86,10 @@ impl<D: Disk> Store<D> {
     pub fn open(disk: D, data_dir: &Path, shard: ShardId, shards: usize, options: Options) -> io::Result<Store<D>> {
         let folder = shard_folder(data_dir, shard);
         let data_dir = data_dir.to_path_buf();
+        let (open, shares) = (None, Shares::default());
         let (sealed_bytes, strays, removed, highest) = (0, false, 0, 0);
         let mut store =
-            Store { disk, data_dir, folder, shard, options, open: None, sealed_bytes, strays, removed, highest };
+            Store { disk, data_dir, folder, shard, options, open, sealed_bytes, shares, strays, removed, highest };
         // Must happen before other segments are taken over, while the number of the open segment is still unique.
         store.settle_strays()?;
         if shard.0 == 0 {
@@ -95,25 +102,52 @@ impl<D: Disk> Store<D> {
     /// What it contains.
     pub fn holding(&self) -> Holding {
         let open = self.open.as_ref().map_or(0, |open| cost(open.length));
-        Holding { bytes: self.sealed_bytes + open, open: self.open.is_some() || self.strays }
+        let holders = self.shares.holders();
+        Holding { bytes: self.sealed_bytes + open, open: self.open.is_some() || self.strays, holders }
     }
 
-    /// Rescans the folder: commands that replay or purge take sealed segments away.
+    /// Rescans the folder: commands that replay or purge take sealed segments away, or put others there.
     pub fn look(&mut self) -> io::Result<()> {
         let own = self.open.as_ref().map(|open| open.number);
         self.sealed_bytes = 0;
-        for entry in segment::list(&self.disk, &self.folder)? {
+        let entries = segment::list(&self.disk, &self.folder)?;
+        for entry in &entries {
             self.highest = self.highest.max(entry.number);
             if Some(entry.number) == own {
                 continue;
             }
             match self.disk.stat(&entry.path) {
-                Ok(stat) => self.sealed_bytes += cost(stat.length),
+                Ok(stat) => {
+                    self.sealed_bytes += cost(stat.length);
+                    if !self.shares.knows(entry.number, stat.length) {
+                        self.learn(entry, stat.length);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
+        self.shares.retain(|number| entries.binary_search_by_key(&number, |entry| entry.number).is_ok());
         Ok(())
+    }
+
+    /// Reads whose letters a segment holds. What cannot be read counts as nobody's.
+    fn learn(&mut self, entry: &Entry, length: u64) {
+        self.shares.learn(entry.number, length);
+        let Ok(segment) = Segment::open(&self.disk, &entry.path) else { return };
+        let (mut walk, mut at) = (segment.walk(), HEADER_BYTES as u64);
+        while let Ok(Some(found)) = walk.next() {
+            let owner = match found {
+                Found::Letter(KeptLetter { letter: DeadLetter { kind, component, source, .. }, .. }) => {
+                    Some(self.shares.owner_of(kind, component, source))
+                }
+                Found::Damage { .. } => None,
+            };
+            if let Some(owner) = owner {
+                self.shares.learn_letter(entry.number, owner, walk.at() - at);
+            }
+            at = walk.at();
+        }
     }
 
     /// Appends encoded letters and makes them durable with one sync. The letters belong to several parcels, one after the
@@ -129,37 +163,45 @@ impl<D: Disk> Store<D> {
     fn append_all(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
         let mut done = Appended::default();
         let (mut looked, mut at) = (false, 0);
-        while let Ok(first) = letter::length(&letters[at..]) {
-            let written = self.open.as_ref().map_or(HEADER_BYTES as u64, |open| open.length);
-            if written > HEADER_BYTES as u64 && written + first as u64 > self.options.segment_bytes {
+        // Letters from here to `at` are admitted and not written yet.
+        let mut from = 0;
+        while let Ok(length) = letter::length(&letters[at..]) {
+            let bytes = length as u64;
+            let written = self.open.as_ref().map_or(HEADER_BYTES as u64, |open| open.length) + (at - from) as u64;
+            if written > HEADER_BYTES as u64 && written + bytes > self.options.segment_bytes {
+                self.write(&letters[from..at], now)?;
+                from = at;
                 self.seal()?;
                 continue;
             }
-            let room = self.options.bytes_max.saturating_sub(self.sealed_bytes + written);
-            if room < first as u64 {
-                if !std::mem::replace(&mut looked, true) {
-                    self.look()?;
-                    continue;
-                }
-                match self.make_room()? {
-                    Room::Made => {}
-                    Room::None => {
-                        done.dropped.push(at);
-                        at += first;
-                    }
-                    Room::Later => {
-                        done.waiting.push(at);
-                        at = ends.iter().copied().find(|end| *end > at).unwrap_or(letters.len());
-                    }
-                }
+            let owner = self.shares.owner(&letters[at..]);
+            let free = self.options.bytes_max.saturating_sub(self.sealed_bytes + written);
+            if self.shares.admits(owner, bytes, free) {
+                self.shares.add(owner, bytes);
+                done.stored += 1;
+                at += length;
                 continue;
             }
-            let most = room.min(self.options.segment_bytes.saturating_sub(written));
-            let (count, bytes) = run(&letters[at..], most);
-            self.write(&letters[at..at + bytes], now)?;
-            done.stored += count;
-            at += bytes;
+            self.write(&letters[from..at], now)?;
+            from = at;
+            if !std::mem::replace(&mut looked, true) {
+                self.look()?;
+                continue;
+            }
+            match self.make_room(owner, free < bytes)? {
+                Room::Made => continue,
+                Room::None => {
+                    done.dropped.push(at);
+                    at += length;
+                }
+                Room::Later => {
+                    done.waiting.push(at);
+                    at = ends.iter().copied().find(|end| *end > at).unwrap_or(letters.len());
+                }
+            }
+            from = at;
         }
+        self.write(&letters[from..at], now)?;
         if !D::sabotaged(Sabotage::KeepLettersEarly) {
             self.sync()?;
         }
@@ -167,13 +209,17 @@ impl<D: Disk> Store<D> {
         Ok(done)
     }
 
-    /// Applies the policy to a letter for which there is no space.
-    fn make_room(&mut self) -> io::Result<Room> {
+    /// Applies the policy to a letter for which there is no space: none at all, or none for its owner.
+    fn make_room(&mut self, owner: Owner, is_full: bool) -> io::Result<Room> {
         match self.options.when_full {
             WhenFull::Block => return Ok(Room::Later),
             WhenFull::DropOldest => {
                 self.seal()?;
-                if let Some(oldest) = segment::list(&self.disk, &self.folder)?.into_iter().find(|entry| entry.sealed) {
+                self.look()?;
+                // Letters of others go only if the component has none, and the queue is full.
+                let own = self.shares.oldest_mostly_of(owner);
+                let may_go = |entry: &Entry| entry.sealed && own.map_or(is_full, |own| own == entry.number);
+                if let Some(oldest) = segment::list(&self.disk, &self.folder)?.into_iter().find(may_go) {
                     self.removed += self.remove(&oldest)?;
                     self.look()?;
                     return Ok(Room::Made);
@@ -198,6 +244,9 @@ impl<D: Disk> Store<D> {
     }
 
     fn write(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         if self.open.is_none() {
             self.begin(now)?;
         }
@@ -245,6 +294,7 @@ impl<D: Disk> Store<D> {
         self.sync()?;
         let Some(open) = self.open.take() else { return Ok(()) };
         self.sealed_bytes += cost(open.length);
+        self.shares.seal(open.number, open.length);
         let renamed = self.rename(open.number);
         self.strays |= renamed.is_err();
         renamed
@@ -258,6 +308,7 @@ impl<D: Disk> Store<D> {
     /// Gives up the open segment after an error. Its bytes that are not durable are written again elsewhere, so they are
     /// truncated if possible. Otherwise they remain as repeated letters or as damage.
     fn abandon(&mut self) {
+        self.shares.forget_open();
         let Some(open) = self.open.take() else { return };
         self.sealed_bytes += cost(open.length);
         self.strays = true;
@@ -317,19 +368,6 @@ impl<D: Disk> Store<D> {
         }
         Ok(())
     }
-}
-
-/// The letters at the beginning of `letters` that together fit in `most` bytes, at least one: their number and their bytes.
-fn run(letters: &[u8], most: u64) -> (u64, usize) {
-    let (mut count, mut bytes) = (0, 0);
-    while let Ok(length) = letter::length(&letters[bytes..]) {
-        if count > 0 && (bytes + length) as u64 > most {
-            break;
-        }
-        count += 1;
-        bytes += length;
-    }
-    (count, bytes)
 }
 
 /// Seals a segment that nothing writes any more. Bytes after the durable part that are not a letter are an unfinished write and

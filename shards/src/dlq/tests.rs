@@ -243,7 +243,8 @@ fn full_queue_blocks_until_somebody_takes_a_segment() {
     let mut store = store(&disk, options(16 * 1024, WhenFull::Block));
     let all = letters(0, 20, 1000);
     let done = append(&mut store, &all).unwrap();
-    assert!(done.dropped.is_empty() && done.removed == 0 && (10..16).contains(&done.stored), "{done:?}");
+    // One source may use two fifths.
+    assert!(done.dropped.is_empty() && done.removed == 0 && (5..8).contains(&done.stored), "{done:?}");
     let [stopped] = done.waiting[..] else { panic!("the parcel waits: {done:?}") };
     assert!(store.holding().bytes <= 16 * 1024);
     let oldest = entries(&disk)[0].path.clone();
@@ -252,6 +253,46 @@ fn full_queue_blocks_until_somebody_takes_a_segment() {
     assert!(more.stored > 0, "the purge is noticed");
     let (numbers, _) = read(&disk);
     assert_eq!(numbers.last(), Some(&(done.stored + more.stored - 1)), "in order, none left out");
+}
+
+/// Letters of a component that floods the queue. A parcel of another one finds space whatever the policy is, also after a restart.
+#[test]
+fn component_that_floods_the_queue_costs_others_nothing() {
+    for when_full in [WhenFull::Block, WhenFull::DropNewest, WhenFull::DropOldest] {
+        let simulation = machine(13);
+        let disk = simulation.disk().clone();
+        let mut one = store(&disk, options(64 * 1024, when_full));
+        let letter = |component: &str, number: u64| {
+            let mut out = Vec::new();
+            let original = format!("{number} {}", "x".repeat(1000));
+            letter::encode(&mut out, NOW, &letter_of(component, original.as_bytes()));
+            out
+        };
+        append(&mut one, &letter("quiet", 1000)).unwrap();
+        let (mut group, mut ends) = (Vec::new(), Vec::new());
+        for number in 0..200 {
+            group.extend(letter("floods", number));
+            ends.push(group.len());
+        }
+        group.extend(letter("quiet", 1001));
+        ends.push(group.len());
+        let done = one.append(&group, &ends, NOW).unwrap();
+        assert!(!done.dropped.contains(&ends[199]) && !done.waiting.contains(&ends[199]), "{when_full:?}: {done:?}");
+        let held = |store: &Store<SimDisk>| {
+            let holders = store.holding().holders;
+            holders.into_iter().map(|of| (of.name.to_string(), of.bytes)).collect::<Vec<_>>()
+        };
+        let before = held(&one);
+        drop(one);
+        let mut again = store(&disk, options(64 * 1024, when_full));
+        assert_eq!(held(&again), before, "{when_full:?}");
+        append(&mut again, &letter("floods", 500)).unwrap();
+        append(&mut again, &letter("quiet", 1002)).unwrap();
+        let kept = read(&disk).0;
+        // The first one shares its segment with the flood, and goes with it.
+        let first = if when_full == WhenFull::DropOldest { 1001 } else { 1000 };
+        assert!((first..1003).all(|number| kept.contains(&number)), "{when_full:?}: {kept:?}");
+    }
 }
 
 #[test]

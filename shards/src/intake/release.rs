@@ -233,7 +233,9 @@ impl<E: Env> Intake<E> {
 
     /// Returns the tickets of a lane whose batches are all appended, as soon as that is durable.
     pub(super) fn acknowledge(&mut self, lane: usize) {
-        if let Some(ticket) = self.withheld[lane].take_ticket() {
+        // Batches that others have passed are not appended yet.
+        let before = self.yards[lane].first_ticket();
+        if let Some(ticket) = self.withheld[lane].take_ticket(before) {
             self.keeper.acknowledge_later(self.appended, lane, ticket);
         }
     }

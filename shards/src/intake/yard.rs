@@ -1,9 +1,12 @@
 //! Yard: where the groups of one lane wait until their dead letters are durable, in the order in which they are to be appended.
 //!
-//! Guarantees: groups leave in the order in which they arrived (invariant E3). The waiting groups are limited by number and by
-//! bytes (invariant E4); only the last group may exceed the limit. Buffers are reused, so that in steady state none is
-//! allocated for a batch. Does not append and does not wait: the intake does.
+//! Guarantees: groups of a source leave in the order in which they arrived (invariant E3). Groups of other sources pass a group
+//! whose letters have no space in the dead letter queue, unless lines of them may be in it. The waiting groups are limited by
+//! number and by bytes (invariant E4); only the last group may exceed the limit. Says which sources should not be read for now, so
+//! that one source does not use all of the yard. Buffers are reused, so that in steady state none is allocated for a batch. Does
+//! not append and does not wait: the intake does.
 
+use crate::batch::SourceKey;
 use crate::dlq::Parcel;
 use crate::limits::{PARKED_BATCHES_MAX, PARKED_BYTES_MAX};
 use crate::pipeline::Counts;
@@ -30,7 +33,11 @@ pub(super) struct Slot {
     pub counts: Counts,
     /// None if the group contains due lines.
     pub origin: Option<Origin>,
+    /// Whether its lines are those of its own batch, and all of them: the processor held nothing before and afterwards.
+    pub alone: bool,
     bytes: usize,
+    /// How many groups had entered before it.
+    entry: u64,
 }
 
 impl Slot {
@@ -44,6 +51,16 @@ impl Slot {
         self.group.clear();
         self.parcel.reset();
         self.origin = None;
+        self.alone = false;
+    }
+
+    fn source(&self) -> Option<SourceKey> {
+        self.origin.as_ref().map(|origin| origin.account.source.key)
+    }
+
+    /// Whether the store had no space for its letters.
+    fn is_refused(&self) -> bool {
+        !self.parcel.is_settled() && self.parcel.is_tried()
     }
 
     fn capacity(&self) -> usize {
@@ -58,16 +75,37 @@ pub(super) struct Yard {
     bytes: usize,
     spare: Vec<Slot>,
     spare_bytes: usize,
-    /// Total number of groups that entered and that left.
+    /// Total number of groups that entered.
     entered: u64,
-    left: u64,
+    /// How many of the waiting groups are not alone.
+    mixed: usize,
+    /// Changes with each group that enters or leaves.
+    changes: u64,
+    /// The changes, and the clerk's attempts, up to which no group can leave, and up to which it is known which sources rest.
+    looked: (u64, u64),
+    rested: (u64, u64),
+    resting: Vec<SourceKey>,
+    /// Sources of groups in front. Reused.
+    ahead: Vec<SourceKey>,
 }
 
 impl Yard {
     /// An empty yard, for a log with segments of this size.
     pub fn for_segments(segment_bytes: u64) -> Yard {
-        let (waiting, spare) = (VecDeque::new(), Vec::new());
-        Yard { segment_bytes, waiting, bytes: 0, spare, spare_bytes: 0, entered: 0, left: 0 }
+        Yard {
+            segment_bytes,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            spare: Vec::new(),
+            spare_bytes: 0,
+            entered: 0,
+            mixed: 0,
+            changes: 0,
+            looked: (0, 0),
+            rested: (0, 0),
+            resting: Vec::new(),
+            ahead: Vec::new(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -88,8 +126,19 @@ impl Yard {
         self.entered
     }
 
+    /// So many of the groups that entered first have left.
     pub fn left(&self) -> u64 {
-        self.left
+        self.waiting.front().map_or(self.entered, |slot| slot.entry)
+    }
+
+    /// Whether every waiting group has only lines of its own batch.
+    pub fn is_plain(&self) -> bool {
+        self.mixed == 0
+    }
+
+    /// The first ticket of the waiting batches.
+    pub fn first_ticket(&self) -> Option<u64> {
+        self.waiting.iter().find_map(|slot| slot.origin.as_ref()).map(|origin| origin.account.ticket)
     }
 
     /// An empty slot.
@@ -114,17 +163,80 @@ impl Yard {
     /// Adds a group that must wait.
     pub fn enter(&mut self, mut slot: Slot) {
         slot.bytes = slot.group.bytes() + slot.parcel.weight();
+        slot.entry = self.entered;
         self.bytes += slot.bytes;
         self.entered += 1;
+        self.mixed += usize::from(!slot.alone);
+        self.changes += 1;
         self.waiting.push_back(slot);
     }
 
-    /// Removes and returns the first group, if it no longer has to wait.
-    pub fn leave(&mut self) -> Option<Slot> {
-        let slot = self.waiting.pop_front_if(|slot| slot.parcel.is_settled())?;
+    /// Removes and returns the next group that no longer has to wait. `attempts` are those of the clerk.
+    pub fn leave(&mut self, attempts: u64) -> Option<Slot> {
+        let at = self.next(attempts)?;
+        let slot = self.waiting.remove(at)?;
         self.bytes -= slot.bytes;
-        self.left += 1;
+        self.mixed -= usize::from(!slot.alone);
+        self.changes += 1;
         Some(slot)
+    }
+
+    fn next(&mut self, attempts: u64) -> Option<usize> {
+        if self.waiting.front()?.parcel.is_settled() {
+            return Some(0);
+        }
+        let now = (self.changes, attempts);
+        if self.looked == now {
+            return None;
+        }
+        let found = self.passing();
+        if found.is_none() {
+            self.looked = now;
+        }
+        found
+    }
+
+    /// The first group that may pass all those in front of it.
+    fn passing(&mut self) -> Option<usize> {
+        self.ahead.clear();
+        for (at, slot) in self.waiting.iter().enumerate() {
+            let source = slot.source().filter(|_| slot.alone)?;
+            let is_first = !self.ahead.contains(&source);
+            if is_first && slot.parcel.is_settled() {
+                return Some(at);
+            }
+            if !slot.parcel.is_settled() && !slot.parcel.is_tried() {
+                return None;
+            }
+            if is_first {
+                self.ahead.push(source);
+            }
+        }
+        None
+    }
+
+    /// The sources that should not be read for now, if these are others than at the last call: those with letters for which there
+    /// is no space, and if they use half of the yard, all with letters that wait.
+    pub fn take_resting(&mut self, attempts: u64) -> Option<&[SourceKey]> {
+        let now = (self.changes, attempts);
+        if std::mem::replace(&mut self.rested, now) == now || self.waiting.is_empty() && self.resting.is_empty() {
+            return None;
+        }
+        self.ahead.clear();
+        if self.waiting.iter().any(Slot::is_refused) {
+            let is_tight = self.waiting.len() > PARKED_BATCHES_MAX / 2 || self.bytes > PARKED_BYTES_MAX / 2;
+            let rests = |slot: &&Slot| slot.is_refused() || is_tight && !slot.parcel.is_settled();
+            for source in self.waiting.iter().filter(rests).filter_map(Slot::source) {
+                if !self.ahead.contains(&source) {
+                    self.ahead.push(source);
+                }
+            }
+        }
+        if self.ahead == self.resting {
+            return None;
+        }
+        std::mem::swap(&mut self.ahead, &mut self.resting);
+        Some(&self.resting)
     }
 }
 
@@ -151,7 +263,7 @@ mod tests {
                 count += 1;
             }
             assert_eq!(count, most);
-            while let Some(slot) = yard.leave() {
+            while let Some(slot) = yard.leave(0) {
                 yard.put_back(slot);
             }
             assert_eq!((yard.holding(), yard.left()), ((0, 0), yard.entered()));

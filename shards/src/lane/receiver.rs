@@ -4,7 +4,7 @@
 //! the sender asks.
 
 use super::Shared;
-use crate::batch::{Batch, Source, SourceRange};
+use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::counters::Tally;
 use crate::ring::{Consumer, Producer};
 use std::sync::Arc;
@@ -89,6 +89,11 @@ impl LaneReceiver {
         let counters = &self.shared.counters;
         counters.dead_lettered_events.add(kept);
         counters.dlq_full_events.add(dropped);
+    }
+
+    /// Asks the sender to read other sources than these, which replace those of the last call.
+    pub fn rest(&self, sources: &[SourceKey]) {
+        self.shared.resting.set(sources);
     }
 
     /// A handle that acknowledges tickets of this lane.

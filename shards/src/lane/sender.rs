@@ -211,6 +211,12 @@ impl LaneSender {
         !self.owed.borrow().is_empty()
     }
 
+    /// Whether a source should not be read for now: see [`super::LaneReceiver::rest`]. Never if the lane drops rather than that
+    /// it stops its reader.
+    pub fn rests(&self, source: SourceKey) -> bool {
+        self.options.when_full == WhenFull::Block && self.shared.resting.has(source)
+    }
+
     /// Records that nothing more is sent.
     pub fn finish(&self) {
         self.shared.finished.store(true, Ordering::Release);

@@ -5,7 +5,7 @@
 //! drop anything itself: each lane has its policy.
 
 use super::spread::{Notice, Spread};
-use crate::batch::{Batch, Source};
+use crate::batch::{Batch, Source, SourceKey};
 use crate::env::{Disk as _, Env, Sabotage};
 use crate::lane::{LaneSender, Sent};
 use crate::limits::SPREAD_RANGES_FREE;
@@ -68,6 +68,13 @@ impl<E: Env> Lanes<E> {
     /// An empty batch for a line of up to `bytes` that fits in no ordinary chunk.
     pub async fn large_batch(&self, source: &Arc<Source>, bytes: usize) -> Box<Batch> {
         self.lane().large_batch(source, bytes).await
+    }
+
+    /// Whether a source should not be read for now, because its dead letters wait for space: its batches would use the memory that
+    /// other sources of the input need. An input that reads several sources asks before it reads one, and again about every
+    /// second.
+    pub fn rests(&self, source: SourceKey) -> bool {
+        self.lanes.iter().any(|lane| lane.rests(source))
     }
 
     /// Returns a batch that is not sent.

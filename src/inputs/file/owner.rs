@@ -101,7 +101,7 @@ struct Slot<F> {
     turn: Turn,
     /// Files that took its path, in order.
     replacements: VecDeque<Box<Replacement<F>>>,
-    /// Whether it waits for the next tick after a failure.
+    /// Whether it waits for the next tick after a failure, or while it rests.
     failed: bool,
     /// Whether its next turn is one of those for searches.
     searches: bool,
@@ -136,6 +136,8 @@ pub enum Outcome {
     NotIt,
     /// It failed; the next tick retries.
     Failed,
+    /// Its dead letters wait for space, so it is not read; the next tick asks again.
+    Rests,
 }
 
 impl Outcome {
@@ -363,7 +365,7 @@ impl<E: Env> Owner<E> {
                 slot.moved_since = None;
             }
             slot.finish = false;
-            slot.failed = outcome == Outcome::Failed;
+            slot.failed = outcome == Outcome::Failed || outcome == Outcome::Rests;
             if slot.failed {
                 self.stir();
             }

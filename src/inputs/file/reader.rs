@@ -2,8 +2,8 @@
 //!
 //! Guarantees: the bytes just before a position are read again together with the bytes after it, so a file with replaced
 //! content is detected before any of it is taken for a continuation. A file gets at most [`ROUND_CHUNKS`] chunks and one step
-//! of a search before the next file has its turn. A full lane stops the reader. In the steady state a read costs one system call, or two at the end
-//! of the file, and allocates nothing.
+//! of a search before the next file has its turn. A full lane stops the reader. A file whose dead letters wait for space is not
+//! read meanwhile. In the steady state a read costs one system call, or two at the end of the file, and allocates nothing.
 
 mod archive;
 mod converted;
@@ -53,6 +53,7 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<
         } else if let Some((id, mut taken)) = owner.take() {
             let mut outcome = reader.serve(&mut taken).await;
             if !outcome.goes_on()
+                && outcome != Outcome::Rests
                 && outcome != Outcome::NotIt
                 && let Some(replacement) = owner.next_replacement(id)
             {
@@ -62,7 +63,7 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<
                 owner.unpacking.set(None);
             }
             owner.put_back(id, taken.followed, outcome);
-            if outcome == Outcome::Failed {
+            if outcome == Outcome::Failed || outcome == Outcome::Rests {
                 context.env.turn().await;
             }
         } else {
@@ -100,6 +101,9 @@ impl<E: Env> Reader<'_, E> {
     async fn serve(&self, taken: &mut Taken<FileOf<E>>) -> Outcome {
         let mut outcome = Outcome::More;
         for _ in 0..ROUND_CHUNKS {
+            if self.context.lanes.rests(taken.followed.source.key) {
+                return Outcome::Rests;
+            }
             while let Some(farewell) = taken.followed.farewells.pop_front() {
                 let sent = self.end(farewell).await;
                 taken.followed.sent = sent.or(taken.followed.sent);

@@ -155,6 +155,7 @@ impl Setup {
             dead_letters: dead_letters(&mut chance),
             unreadable: chance.one_in(4),
             unreadable_input: None,
+            unreadable_source: None,
         }
     }
 

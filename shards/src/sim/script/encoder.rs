@@ -33,6 +33,8 @@ pub struct ScriptEncoder {
     pub holding: Holding,
     /// Whether some events become dead letters instead, the same each time they are read.
     pub dead_letters: bool,
+    /// The name of the only source whose events do, if not all do.
+    pub dead_letters_of: Option<Vec<u8>>,
 }
 
 /// Lines that are produced later.
@@ -77,6 +79,7 @@ impl Held {
 
 struct Lines {
     dead_letters: bool,
+    dead_letters_of: Option<Vec<u8>>,
     source: Vec<u8>,
     received: Timestamp,
     clings: bool,
@@ -109,6 +112,7 @@ impl ProcessorSpec for ScriptEncoder {
         };
         Box::new(Lines {
             dead_letters: self.dead_letters,
+            dead_letters_of: self.dead_letters_of.clone(),
             source: Vec::new(),
             received: Timestamp(0),
             clings: self.holding == Holding::Clings,
@@ -200,7 +204,8 @@ impl Lines {
     }
 
     fn fate(&self, batch: &Batch, index: usize) -> Fate {
-        if self.dead_letters { fate_of(batch.event(index)) } else { Fate::Lives }
+        let may_die = self.dead_letters && self.dead_letters_of.as_ref().is_none_or(|only| *only == batch.source.name);
+        if may_die { fate_of(batch.event(index)) } else { Fate::Lives }
     }
 
     fn letter<'a>(&'a self, batch: &'a Batch, index: usize, kind: ComponentKind) -> DeadLetter<'a> {

@@ -168,6 +168,9 @@ impl<E: Env> Reader<E> {
 
     /// Sends the next batch of a source, if it has one.
     async fn read(&mut self, at: usize) -> bool {
+        if self.context.lanes.rests(self.positions[at].source.key) {
+            return false;
+        }
         let Some((first, end, bytes)) = self.next_events(at) else { return self.say_farewell(at).await };
         self.positions[at].gone = false;
         let (number, source) = (self.positions[at].number, self.positions[at].source.clone());

@@ -85,8 +85,10 @@ pub struct Setup {
     pub dead_letters: dlq::Options,
     /// Whether some events are dead letters before they are in the log.
     pub unreadable: bool,
-    /// The only input to which that applies, if not to all.
+    /// The only input to which that applies, if not to all, and the only source.
     pub unreadable_input: Option<usize>,
+    /// See [`Setup::unreadable_input`].
+    pub unreadable_source: Option<usize>,
 }
 
 /// Where the data directory of a cluster is.
@@ -135,6 +137,7 @@ impl Setup {
             },
             unreadable: false,
             unreadable_input: None,
+            unreadable_source: None,
         }
     }
 
@@ -222,7 +225,11 @@ impl Setup {
                 parted_from_bytes: self.wal.segment_bytes as usize / 3,
                 answers: self.inputs_answer,
             }),
-            processor: Arc::new(ScriptEncoder { holding: self.holding.clone(), dead_letters }),
+            processor: Arc::new(ScriptEncoder {
+                holding: self.holding.clone(),
+                dead_letters,
+                dead_letters_of: self.unreadable_source.map(|source| source.to_string().into_bytes()),
+            }),
             shard_by: input.shard_by,
             lane: input.lane,
             pipelines: (0..self.pipelines.len()).filter(|at| self.pipelines[*at].0.contains(&index)).collect(),

@@ -47,7 +47,8 @@ impl<E: Env> Owner<E> {
         let reached = slot.followed.as_ref().is_some_and(|followed| followed.span().from >= slot.turn.goal);
         let file = slot.followed.as_ref().and_then(|followed| followed.file.as_ref());
         let is_archive = || file.is_some_and(|file| file.archive().is_some());
-        let goes_on = outcome == Outcome::More || outcome == Outcome::Searching && is_archive();
+        let goes_on =
+            matches!(outcome, Outcome::More | Outcome::Rests) || outcome == Outcome::Searching && is_archive();
         if goes_on && !reached { Vec::new() } else { std::mem::take(&mut slot.turn.waiters) }
     }
 

@@ -109,7 +109,7 @@ fn restart_cuts_nothing_through_a_link_in_place_of_the_file() {
 #[test]
 fn file_with_a_second_name_is_neither_cut_nor_written() {
     let mut fixture = restarted_after(by_field(), "/out/web/x.log", |disk| {
-        disk.link("/out/web/x.log", "/victim/secret").expect("it is new");
+        disk.hard_link("/out/web/x.log", "/victim/secret").expect("it is new");
     });
     let both = (of("web") + "\n").repeat(2);
     assert_eq!(fixture.text("/victim/secret"), both);

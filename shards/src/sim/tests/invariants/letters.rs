@@ -5,6 +5,7 @@ use crate::counters::Discard;
 use crate::delivery::OutputFull;
 use crate::dlq;
 use crate::lane::WhenFull;
+use crate::sim::script::Holding;
 use crate::wal::SyncPolicy;
 
 /// Two inputs on one shard, of which the first has letters.
@@ -47,6 +48,112 @@ fn full_queue_of_letters_stops_only_the_lane_that_has_them() {
         let crash = some_crash(&mut cluster);
         cluster.crash(crash);
         // Makes space in the queue.
+        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+        cluster.finish();
+    }
+}
+
+/// Events of one lane that are not on their way to the log yet.
+fn parked(cluster: &Cluster, input: usize) -> u64 {
+    let meters = &cluster.alive().meters;
+    let lane = meters.inputs[input].lanes[0].counters();
+    lane.sent_events.get() - lane.taken_events.get()
+}
+
+fn delivered(cluster: &Cluster) -> u64 {
+    cluster.alive().meters.outputs.iter().map(|output| output.counters.sent_events.get()).sum()
+}
+
+/// Creates events in the first sources of a cluster until its queue of letters has no space for them.
+fn flood(cluster: &mut Cluster, sources: usize) {
+    for _ in 0..150 {
+        for source in 0..sources {
+            (0..60 / sources).for_each(|at| cluster.make(source, 20 + 7 * at));
+        }
+        cluster.run_for(SECOND / 5);
+    }
+    cluster.run_for(SECOND * 5);
+}
+
+#[test]
+fn component_that_has_used_up_its_share_leaves_space_for_the_letters_of_others() {
+    for seed in 0..8 {
+        let mut setup = setup(seed, dlq::WhenFull::Block);
+        setup.unreadable_input = None;
+        (setup.dead_letters.bytes_max, setup.dead_letters.segment_bytes) = (64 * 1024, 4 * 1024);
+        let mut cluster = started(setup, 1);
+        flood(&mut cluster, 3);
+        assert!(unread(&cluster, 0) > 100 && parked(&cluster, 0) > 0, "seed {seed}: the first input waits");
+        let letters = cluster.alive().meters.shards[0].dead_letters.get();
+        for _ in 0..10 {
+            (3..6).for_each(|source| (0..4).for_each(|at| cluster.make(source, 20 + 11 * at)));
+            cluster.run_for(SECOND);
+        }
+        cluster.run_for(SECOND * 5);
+        assert_eq!((unread(&cluster, 1), parked(&cluster, 1)), (0, 0), "seed {seed}: the second one does not");
+        let shard = cluster.alive().meters.shards[0].clone();
+        assert!(shard.dead_letters.get() > letters, "seed {seed}: letters of the second one are stored");
+        let waits: Vec<_> =
+            shard.letter_holders.get().into_iter().map(|of| (of.name, of.waits_since.is_some())).collect();
+        assert!(waits.contains(&("input 0".to_owned(), true)), "seed {seed}: {waits:?}");
+        assert!(waits.contains(&("input 1".to_owned(), false)), "seed {seed}: {waits:?}");
+        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        cluster.finish();
+    }
+}
+
+#[test]
+fn source_whose_letters_have_no_space_stops_no_other_source_of_its_input() {
+    for seed in 0..16 {
+        let mut setup = setup(seed, dlq::WhenFull::Block);
+        setup.unreadable_source = Some(0);
+        small_queue(&mut setup);
+        let mut cluster = started(setup, 1);
+        flood(&mut cluster, 1);
+        assert!(unread(&cluster, 0) > 100, "seed {seed}: it waits");
+        let (before, waits) = (delivered(&cluster), parked(&cluster, 0));
+        for _ in 0..20 {
+            (1..3).for_each(|source| (0..40).for_each(|_| cluster.make(source, 100)));
+            cluster.run_for(SECOND / 2);
+        }
+        cluster.run_for(SECOND * 5);
+        assert_eq!(delivered(&cluster) - before, 1600, "seed {seed}: the other sources are delivered");
+        assert_eq!(parked(&cluster, 0), waits, "seed {seed}");
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+        cluster.finish();
+    }
+}
+
+/// Lines that hold events of several sources pass no group that may contain some of them.
+#[test]
+fn source_whose_letters_have_no_space_costs_no_held_line() {
+    for seed in 0..60 {
+        let mut setup = setup(seed, dlq::WhenFull::Block);
+        setup.unreadable_source = Some(0);
+        small_queue(&mut setup);
+        setup.batch_events_max = 6;
+        setup.holding = match seed % 3 {
+            0 => Holding::None,
+            1 => Holding::Joins,
+            _ => Holding::Windows(vec![SECOND / 5, SECOND]),
+        };
+        let mut cluster = started(setup, 1);
+        for round in 0..6 {
+            for _ in 0..20 {
+                cluster.make_some(30);
+                cluster.run_for(SECOND / 7);
+            }
+            let crash = some_crash(&mut cluster);
+            cluster.crash(crash);
+            // Some space comes back.
+            cluster.setup.dead_letters.bytes_max += 2048 * round;
+            cluster.start(1).expect("the directory can be opened");
+        }
+        cluster.crash(Crash::Power);
         cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
         cluster.finish();
     }

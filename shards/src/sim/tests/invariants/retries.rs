@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::counters::OutputCounters;
+use crate::stop::Phase;
 use std::sync::Arc;
 
 fn setup(seed: u64, age_max: Option<Duration>) -> Setup {
@@ -105,4 +106,27 @@ fn trouble_is_there_since_its_first_attempt_until_a_delivery_succeeds() {
     is_well(&cluster);
     cluster.run_for(SECOND * 5);
     assert_eq!(counters(&cluster).trouble.get(), None);
+}
+
+/// An output that cannot be opened waits for long between its attempts. A stop waits for it only if it has something to deliver.
+#[test]
+fn stop_does_not_wait_for_a_closed_output_without_events() {
+    for seed in 0..24 {
+        let mut cluster = started(setup(seed, None), 1);
+        is_dead(&cluster, None);
+        cluster.run_for(SECOND);
+        if seed % 3 == 0 {
+            cluster.make(0, 60);
+            cluster.run_for(SECOND);
+            cluster.alive().stop.enter(Phase::Draining);
+            cluster.run_for(SECOND * 5);
+            assert!(!cluster.alive().end()(), "seed {seed}: the stop waits for what was not delivered");
+            is_well(&cluster);
+            cluster.drain(SECOND * 60);
+        } else {
+            cluster.drain(SECOND);
+        }
+        is_well(&cluster);
+        cluster.finish();
+    }
 }
