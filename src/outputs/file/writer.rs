@@ -308,10 +308,10 @@ impl<D: Disk> Writer<D> {
             let rest = &group.bytes[group.written..];
             let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
             self.settle(&group.path)?;
-            if self.is_due(&group.path, self.expected(&group.path, line as u64), now) {
-                if let Some(why) = self.rotate(&group.path, now)? {
-                    return self.give_up(group, why);
-                }
+            if self.is_due(&group.path, self.expected(&group.path, line as u64), now)
+                && let Some(why) = self.rotate(&group.path, now)?
+            {
+                return self.give_up(group, why);
             }
             if let Some((_, why)) = self.ensure_open(std::slice::from_ref(&group.path), now)?.pop() {
                 return self.give_up(group, why);
