@@ -124,7 +124,7 @@ metrics! {
         "Files that an input follows.");
     FILE_UNREAD = gauge("file_unread_bytes", "bytes", COMPONENT,
         "Bytes in followed files that are not read yet.");
-    LINKS_SKIPPED = gauge("file_links_skipped", "names", COMPONENT,
+    LINKS_SKIPPED = gauge("file_links_skipped", "links", COMPONENT,
         "Names that an input would read if they were not symbolic links, or hard links that a stranger may have made.");
     LOST = counter("lost_bytes_total", "bytes", COMPONENT_REASON,
         "Bytes that disappeared from a source before they were read, by reason.");
