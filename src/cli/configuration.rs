@@ -71,7 +71,7 @@ pub fn load(arguments: &FileArguments) -> Option<Loaded> {
 /// The same, but leaves warnings to the caller: see [`warn`].
 pub fn load_for_run(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
-    accepted(config::load_file::<GlommioEnv>(&arguments.config, &here))
+    accepted(config::load_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))
 }
 
 /// Loads the file, prints its problems, and also reads the files that the configuration names.
