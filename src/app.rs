@@ -4,6 +4,7 @@
 //! second one or the drain timeout stops at once and leaves the rest to the next start. Does not read configuration and prints
 //! nothing.
 
+pub mod data_dir;
 mod lock;
 pub mod machine;
 pub mod replay;
@@ -135,6 +136,9 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
         plan.outputs.iter().filter(|output| !output.used).map(|output| output.name.clone()).collect();
     let given_up = plan.given_up.clone();
     let (engine_plan, inputs, outputs) = engine_plan(plan, admin_bound, &exporter, kept);
+    if let Some(data_dir::Objection { what, help }) = data_dir::prepare(&engine_plan.data_dir)? {
+        tracing::warn!("{what}: {help}");
+    }
     wait_for_lock(&RealDisk::new(), &engine_plan.data_dir, &stop);
     let (disk, directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, now(), stop.clone())

@@ -100,6 +100,28 @@ fn validate_prints_the_plan_and_problems_go_to_standard_error() {
     assert!(!text(&output.stderr).contains('\u{1b}'), "colours without a terminal");
 }
 
+#[test]
+fn validate_and_doctor_name_a_data_directory_that_others_can_change() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = written(directory.path(), "c.yaml", GOOD);
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o777)).expect("its mode");
+    let place = data.to_str().expect("UTF-8");
+    let validate = |more: &[&str]| {
+        let output = tailwater(&[&["validate", "-c", &path, "--data-dir", place], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let said = validate(&[]);
+    assert!(said.contains("every user can write to it") && said.contains("chmod o-w"), "{said}");
+    assert!(!validate(&["--no-files"]).contains("every user"));
+    let doctor = text(&tailwater(&["doctor", "--data-dir", place]).stdout);
+    let line = doctor.lines().find(|line| line.contains("every user can write to it")).unwrap_or_default();
+    assert!(line.starts_with("problem"), "{doctor}");
+}
+
 /// What reads the application log reads JSON: the warnings of a configuration are no exception.
 #[test]
 fn warnings_of_a_run_are_lines_of_the_log_unless_a_terminal_shows_them() {

@@ -234,7 +234,7 @@ fn certificates_and_keys_must_match() {
 fn huge_file_is_rejected_without_being_read_completely() {
     let path = std::env::temp_dir().join(format!("tailwater-huge-{}.yaml", std::process::id()));
     std::fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file can be made");
-    let result = config::load_file::<GlommioEnv>(&path, &here());
+    let result = config::load_file::<GlommioEnv>(&path, &here(), &RealDisk::new());
     std::fs::remove_file(&path).expect("the file can be removed");
     let text = result.err().map(|refused| refused.report.render(false)).unwrap_or_default();
     assert!(text.contains("larger than 1048576 bytes"), "{text}");
@@ -244,7 +244,7 @@ fn huge_file_is_rejected_without_being_read_completely() {
 fn missing_file_or_directory_is_rejected() {
     for (path, part) in [("/nonexistent/tailwater.yaml", "check the path given with `-c`"), ("/tmp", "cannot be read")]
     {
-        let result = config::load_file::<GlommioEnv>(Path::new(path), &here());
+        let result = config::load_file::<GlommioEnv>(Path::new(path), &here(), &RealDisk::new());
         let text = result.err().map(|refused| refused.report.render(false)).unwrap_or_default();
         assert!(text.contains(part) && text.contains(path), "{text}");
     }
@@ -352,4 +352,51 @@ fn the_examples_are_accepted_on_any_machine() {
         }
     }
     assert!(seen > 2, "{seen} examples");
+}
+
+/// A test of a pipe hangs where it is opened like a file.
+#[test]
+fn a_pipe_a_device_and_a_directory_are_refused_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    assert!(made.success());
+    for (path, what) in [
+        (pipe.as_path(), "it is a pipe, a device or a socket, not a regular file"),
+        (Path::new("/dev/zero"), "it is a pipe, a device or a socket, not a regular file"),
+        (directory.path(), "it is a directory, not a regular file"),
+    ] {
+        let refused = config::load_file::<GlommioEnv>(path, &here(), &RealDisk::new()).err();
+        let told = refused.map(|refused| refused.report.render(false)).unwrap_or_default();
+        assert!(told.contains(what) && told.contains("name a regular file"), "{}: {told}", path.display());
+        let path = path.display();
+        let text = format!(
+            "inputs:\n  app: {{type: stdin}}\npipelines:\n  main:\n    inputs: [app]\n    transforms:\n      \
+             - enrich: {{file: {path}, key: {{name: host}}}}\n    outputs: [web]\noutputs:\n  \
+             web: {{type: http, url: \"https://127.0.0.1/\", tls: {{ca_file: {path}, cert_file: {path}, key_file: {path}}}}}\n"
+        );
+        let told = told_with_files(&text).expect_err("refused");
+        assert_eq!(told.matches(what).count(), 4, "{path}: {told}");
+    }
+}
+
+#[test]
+fn what_aliases_and_variables_repeat_is_bounded_by_bytes() {
+    let long = "x".repeat(100_000);
+    let aliases = format!("a: &a {long}\nb: [{}]\n", ["*a"; 100].join(", "));
+    let lists = format!("a: &a [[{long}]]\nb: [{}]\n", ["*a"; 100].join(", "));
+    // Every level keeps a copy of all levels below it.
+    let anchors: String = (0..30).map(|level| format!("&a{level} [")).collect();
+    let levels = format!("a: {anchors}{}{}\n", "x".repeat(500_000), "]".repeat(30));
+    let variables = format!("a: \"{}\"\n", "${LONG}".repeat(100_000));
+    let lookup = |name: &str| (name == "LONG").then(|| long.clone());
+    for (name, text) in [("aliases", aliases), ("lists", lists), ("levels", levels), ("variables", variables)] {
+        let refused = config::load::<GlommioEnv>("case.yaml", text.into_bytes(), &lookup, &here()).err();
+        let told = refused.map(|refused| refused.report.render(false)).unwrap_or_default();
+        assert!(
+            told.contains("more than 8388608 bytes of text") && told.contains("help: "),
+            "{name}: {}",
+            &told[..told.len().min(400)]
+        );
+    }
 }

@@ -258,6 +258,19 @@ pub trait Disk: Clone + Send + Sync + 'static {
 
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> io::Result<Self::File>;
+    /// Opens a regular file for reading. Anything else, such as a pipe, a device or a directory, is an error without a wait.
+    fn open_regular(&self, path: &Path) -> io::Result<(Self::File, Stat)> {
+        let regular = |stat: Stat| match stat.kind {
+            FileKind::Regular => Ok(stat),
+            FileKind::Directory => Err(io::Error::other("it is a directory, not a regular file")),
+            FileKind::Other => Err(io::Error::other("it is a pipe, a device or a socket, not a regular file")),
+        };
+        // Some devices act when they are opened. The name may lead elsewhere by then, so the opened file is asked again.
+        regular(self.stat(path)?)?;
+        let file = self.open(path, Open::Read)?;
+        let stat = regular(file.stat()?)?;
+        Ok((file, stat))
+    }
     /// The directory at `path`. Its links are followed: it is named by whoever runs this process.
     fn directory(&self, path: &Path) -> io::Result<Self::Located>;
     /// What `path` leads to, which begins with the directory `base`: links of `base` are followed, those below as `links` says.
@@ -291,7 +304,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Creates a directory and its parents.
+    /// Creates a directory and its parents, for the owner and readers of the group.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;

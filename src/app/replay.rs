@@ -5,7 +5,7 @@
 //! those that were sent. The WAL of the replay is in memory: the segments that it reads stay unchanged until the caller knows the
 //! result. Does not select letters and removes none.
 
-use super::{RunError, delivery_options, host_name, log_disk};
+use super::{RunError, data_dir, delivery_options, host_name, log_disk};
 use crate::config;
 use crate::config::component::Facts;
 use std::path::{Path, PathBuf};
@@ -71,6 +71,8 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
     install_map_fault_handler()
         .map_err(|error| RunError::Failed(format!("cannot install the handler for faults in mapped files: {error}")))?;
     let engine_plan = engine_plan(plan, replay);
+    // It lies in the data directory, whose start reports who could replace that.
+    data_dir::prepare(&engine_plan.data_dir)?;
     let (disk, _directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, super::now(), stop.clone())
         .map_err(|error| super::refused(error, &[], &[]))?;

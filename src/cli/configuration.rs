@@ -1,6 +1,8 @@
 //! Loads the configuration file for several commands, and prints its problems.
 
 use super::output;
+use crate::app::data_dir;
+use crate::config::problem::{Problem, Severity};
 use crate::config::raw::DATA_DIR_DEFAULT;
 use crate::config::{self, Circumstances, Loaded, Refused};
 use crate::telemetry::log;
@@ -69,15 +71,32 @@ pub fn load(arguments: &FileArguments) -> Option<Loaded> {
 /// The same, but leaves warnings to the caller: see [`warn`].
 pub fn load_for_run(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
-    accepted(config::load_file::<GlommioEnv>(&arguments.config, &here))
+    accepted(config::load_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))
 }
 
 /// Loads the file, prints its problems, and also reads the files that the configuration names.
 pub fn check(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
-    let loaded = accepted(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
+    let mut loaded = accepted(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
+    loaded.warnings.problems.extend(of_data_dir(&loaded));
     show_warnings(&loaded);
     Some(loaded)
+}
+
+/// Who could change the data directory. The user of this process may be another one than that of the service.
+fn of_data_dir(loaded: &Loaded) -> Vec<Problem> {
+    let path = &loaded.plan.data_dir;
+    let shown = path.display();
+    let refused = data_dir::objection(path).map(|data_dir::Objection { what, help }| {
+        let label = "a start by this user refuses it";
+        Problem { severity: Severity::Warning, ..Problem::whole(format!("the data directory {shown}: {what}")) }
+            .label(label)
+            .help(help)
+    });
+    let doubted = data_dir::doubt(path).map(|data_dir::Objection { what, help }| {
+        Problem { severity: Severity::Warning, ..Problem::whole(what) }.help(help)
+    });
+    refused.into_iter().chain(doubted).collect()
 }
 
 /// Tells the warnings of a configuration that runs: as text on a terminal, otherwise as lines of the application log.
@@ -108,7 +127,7 @@ fn accepted(result: Result<Loaded, Refused>) -> Option<Loaded> {
         Ok(loaded) => Some(loaded),
         Err(Refused { report }) => {
             output::complain_painted(&report.render(output::stderr_colors()));
-            let errors = report.problems.iter().filter(|p| p.severity == config::problem::Severity::Error).count();
+            let errors = report.problems.iter().filter(|p| p.severity == Severity::Error).count();
             output::complain(&format!("{}: {}\n", report.file, counted(errors, "error")));
             None
         }

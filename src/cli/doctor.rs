@@ -4,6 +4,7 @@
 
 use super::configuration::{circumstances, load};
 use super::{Exit, output};
+use crate::app::data_dir;
 use crate::config::plan::OutputPlan;
 use crate::config::raw::{DATA_DIR_DEFAULT, Shards};
 use crate::outputs::OutputConfig;
@@ -47,6 +48,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     findings.push(processor(Tier::best()));
     findings.extend(pinned(&needs.pinned, &allowed_cpus()));
     findings.push(directory(&needs.data_dir));
+    findings.extend(others(&needs.data_dir));
     findings.push(free_disk(&RealDisk::new(), &needs));
     findings.extend(needs.files.iter().flat_map(|template| output_directory(template, &RealDisk::new())));
     output::print(&report(&findings))?;
@@ -175,6 +177,15 @@ fn output_directory(template: &PathTemplate, disk: &impl Disk) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Who else could change the data directory or put another one in its place.
+fn others(path: &Path) -> Vec<Finding> {
+    let shown =
+        |objection: data_dir::Objection, state| finding("data directory", state, objection.what, objection.help);
+    let refused = data_dir::objection(path).map(|objection| shown(objection, State::Problem));
+    let doubted = data_dir::doubt(path).map(|objection| shown(objection, State::Warning));
+    refused.into_iter().chain(doubted).collect()
 }
 
 /// The directory itself, or its nearest existing parent.

@@ -32,6 +32,9 @@ pub struct WrongReference {
     pub place: Range<usize>,
 }
 
+/// The most bytes of text in one file, including those that aliases repeat and variables insert.
+pub const TEXT_BYTES_MAX: usize = 8 << 20;
+
 /// Defaults inside defaults that are followed.
 const DEPTH_MAX: usize = 8;
 
@@ -138,6 +141,10 @@ impl Expansion<'_> {
     }
 
     fn put(&mut self, name: &str, value: String) {
+        // The text is refused anyway.
+        if self.out.len() > TEXT_BYTES_MAX {
+            return;
+        }
         marked::push(&format!("${{{name}}}"), &value, &mut self.out);
         self.values.push(Variable { name: name.to_owned(), value });
     }

@@ -43,7 +43,7 @@ use problem::{Problem, Span};
 use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
-use tailwater_shards::env::Env;
+use tailwater_shards::env::{Disk, Env, Sequential};
 
 /// Size of the largest file that is read, in bytes.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -57,14 +57,14 @@ pub struct Loaded {
 }
 
 /// Reads a file and makes its plan, with variables from the environment of the process.
-pub fn load_file<E: Env>(path: &Path, here: &Circumstances) -> Result<Loaded, Refused> {
-    let (file, bytes) = read_file(path)?;
+pub fn load_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
+    let (file, bytes) = read_file(path, disk)?;
     load::<E>(&file, bytes, &own_variable, here)
 }
 
 /// The same, and checks the files that it names, as a start does.
 pub fn check_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
-    let (file, bytes) = read_file(path)?;
+    let (file, bytes) = read_file(path, disk)?;
     check::<E>(&file, bytes, &own_variable, here, disk)
 }
 
@@ -192,25 +192,25 @@ fn too_large() -> Problem {
 }
 
 /// The name that problems show, and the contents of the file.
-fn read_file(path: &Path) -> Result<(String, Vec<u8>), Refused> {
+fn read_file<D: Disk>(path: &Path, disk: &D) -> Result<(String, Vec<u8>), Refused> {
     let file = path.display().to_string();
-    match read_bytes(path) {
+    match read_bytes(path, disk) {
         Ok(bytes) => Ok((file, bytes)),
         Err(problem) => Err(refused(file, String::new(), problem)),
     }
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, Problem> {
+fn read_bytes<D: Disk>(path: &Path, disk: &D) -> Result<Vec<u8>, Problem> {
     let failed = |error: std::io::Error| {
         Problem::whole(format!("cannot be read: {error}")).help(match error.kind() {
             std::io::ErrorKind::NotFound => "check the path given with `-c`",
             std::io::ErrorKind::PermissionDenied => "give the user that runs Tailwater read permission",
-            _ => "check that the path is a readable file",
+            _ => "name a regular file; to use the output of a program, write it to a file first",
         })
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
+    let (file, _) = disk.open_regular(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Sequential::new(&file, 0).take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 

@@ -3,7 +3,7 @@
 //! Guarantees: size and depth are bounded whatever the file contains; a key that appears twice is an error; a scalar remembers
 //! whether its text came from a variable, so that no message repeats it. Does not know what keys mean.
 
-use super::env::{Substituted, Variable, VariableError, WrongReference, substitute};
+use super::env::{Substituted, TEXT_BYTES_MAX, Variable, VariableError, WrongReference, substitute};
 use super::problem::{Problem, Span};
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use std::borrow::Cow;
@@ -206,7 +206,7 @@ pub fn parse_file(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Parsed
         open: Vec::new(),
         anchors: HashMap::new(),
         root: None,
-        nodes: 0,
+        held: Size::default(),
         problems: Vec::new(),
         values: Vec::new(),
     };
@@ -283,9 +283,10 @@ struct Builder<'a> {
     text: &'a str,
     lookup: &'a dyn Fn(&str) -> Option<String>,
     open: Vec<Open>,
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (Node, Size)>,
     root: Option<Node>,
-    nodes: usize,
+    /// What the tree and the copies for aliases hold.
+    held: Size,
     problems: Vec<Problem>,
     values: Vec<Variable>,
 }
@@ -335,11 +336,9 @@ impl Builder<'_> {
                 Scalar { text: text.to_owned(), marked: None, plain, variables: true, unresolved: true }
             }
         };
-        self.count(1, span)?;
         let node = Node { span, value: Value::Scalar(scalar) };
-        if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), 1));
-        }
+        self.count(size(&node), span)?;
+        self.keep(anchor, &node)?;
         self.place(node)
     }
 
@@ -359,7 +358,7 @@ impl Builder<'_> {
 
     fn start(&mut self, value: Value, anchor: usize, tag: Option<Cow<'_, Tag>>, span: Span) -> Result<(), Problem> {
         refuse_tag(tag, span)?;
-        self.count(1, span)?;
+        self.count(Size { nodes: 1, bytes: 0 }, span)?;
         if self.key_expected() {
             return Err(Problem::error(span, "a list or map cannot be a key").help("quote it if it is a string"));
         }
@@ -380,31 +379,46 @@ impl Builder<'_> {
                 node.span = key.span;
             }
         }
-        if anchor != 0 {
-            let size = size(&node);
-            self.anchors.insert(anchor, (node.clone(), size));
-        }
+        self.keep(anchor, &node)?;
         self.place(node)
     }
 
+    /// Keeps a copy for aliases. Copies of lists in lists add up, so their text counts.
+    fn keep(&mut self, anchor: usize, node: &Node) -> Result<(), Problem> {
+        if anchor != 0 {
+            let size = size(node);
+            self.count(Size { nodes: 0, ..size }, node.span)?;
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(())
+    }
+
     fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Problem> {
-        let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+        let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
             return Err(Problem::error(span, "this alias repeats a value that contains it"));
         };
         if self.key_expected() {
             return Err(Problem::error(span, "an alias cannot be a key").help("write the key out"));
         }
         self.count(size, span)?;
-        self.place(node)
+        match self.anchors.get(&anchor).map(|(node, _)| node.clone()) {
+            Some(node) => self.place(node),
+            None => Ok(()),
+        }
     }
 
-    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Problem> {
-        self.nodes += nodes;
-        match self.nodes > NODES_MAX {
-            true => Err(Problem::error(span, format!("more than {NODES_MAX} values"))
-                .label("including those that aliases repeat")),
-            false => Ok(()),
+    fn count(&mut self, more: Size, span: Span) -> Result<(), Problem> {
+        self.held.add(more);
+        if self.held.nodes > NODES_MAX {
+            return Err(Problem::error(span, format!("more than {NODES_MAX} values"))
+                .label("including those that aliases repeat"));
         }
+        if self.held.bytes > TEXT_BYTES_MAX {
+            return Err(Problem::error(span, format!("more than {TEXT_BYTES_MAX} bytes of text"))
+                .label("including what aliases repeat and variables insert")
+                .help("repeat less with aliases, or move long texts to a file such as a table of `enrich`"));
+        }
+        Ok(())
     }
 
     fn key_expected(&self) -> bool {
@@ -412,7 +426,7 @@ impl Builder<'_> {
     }
 
     fn key(&mut self, key: Key) -> Result<(), Problem> {
-        self.count(1, key.span)?;
+        self.count(Size { nodes: 1, bytes: key.text.len() }, key.span)?;
         // A field may be copied to several others.
         let outer = self.open.len().checked_sub(2).and_then(|outer| self.open[outer].key.as_ref());
         let within = outer.map(|key| key.text.clone()).filter(|key| key == "copy");
@@ -503,10 +517,33 @@ fn merge(entries: &mut Vec<(Key, Node)>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn size(node: &Node) -> usize {
-    match &node.value {
-        Value::Scalar(_) => 1,
-        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => 1 + entries.iter().map(|(_, node)| 1 + size(node)).sum::<usize>(),
+/// How much a node holds.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    /// Scalars, lists, maps and keys.
+    nodes: usize,
+    /// Their text.
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, more: Size) {
+        self.nodes += more.nodes;
+        self.bytes += more.bytes;
     }
+}
+
+fn size(node: &Node) -> Size {
+    let mut all = Size { nodes: 1, bytes: 0 };
+    match &node.value {
+        Value::Scalar(scalar) => all.bytes = scalar.text.len() + scalar.marked.as_ref().map_or(0, String::len),
+        Value::List(items) => items.iter().for_each(|item| all.add(size(item))),
+        Value::Map(entries) => {
+            for (key, node) in entries {
+                all.add(Size { nodes: 1, bytes: key.text.len() });
+                all.add(size(node));
+            }
+        }
+    }
+    all
 }

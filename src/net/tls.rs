@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tailwater_shards::env::{Disk, File, Open};
+use tailwater_shards::env::{Disk, File};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Where systems store the certificates of trusted authorities.
@@ -192,7 +192,7 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>
 
 fn read<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error| format!("{} cannot be read: {error}", path.display());
-    let file = disk.open(path, Open::Read).map_err(failed)?;
+    let (file, _) = disk.open_regular(path).map_err(failed)?;
     let mut bytes = vec![0; 64 * 1024];
     let mut length = 0;
     loop {

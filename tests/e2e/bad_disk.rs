@@ -1,9 +1,10 @@
 //! Disks and paths that fail: the data directory, damaged segments, an output that cannot be written.
 
 use crate::case::Case;
+use crate::disks::not_checked;
 use crate::lines::{LineCount, arrived, block};
 use crate::metrics;
-use crate::product::{Product, binary, is_root, text, unprivileged};
+use crate::product::{NOBODY, Product, binary, give_away, is_root, text, unprivileged};
 use crate::wait::wait_for;
 use std::fs;
 use std::io::{PipeReader, Write};
@@ -54,6 +55,47 @@ fn read_only_data_directory_is_named() {
     }
     refused(&mut unprivileged(&case), &config, &[data.to_str().expect("UTF-8"), "permission denied"]);
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("permissions");
+}
+
+/// Another user has made the directory first, may write to it, or has put a link there.
+#[test]
+fn data_directory_that_a_stranger_can_change_is_refused() {
+    use std::os::unix::fs::{lchown, symlink};
+    let case = Case::new("strange-data");
+    let config = case.files_to_file("logs/*.log");
+    let data = case.path("data");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o1777)).expect("permissions");
+    refused(&mut Command::new(binary()), &config, &["every user can write", "chmod o-w"]);
+    assert_eq!(fs::read_dir(&data).expect("it is there").count(), 0, "nothing is begun");
+    if !is_root() {
+        return not_checked("a data directory of another user", "it needs root");
+    }
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("permissions");
+    give_away(&data);
+    refused(&mut Command::new(binary()), &config, &["belongs to the user 65534"]);
+    fs::remove_dir(&data).expect("it is still empty");
+    let elsewhere = case.path("elsewhere");
+    fs::create_dir(&elsewhere).expect("a folder");
+    symlink(&elsewhere, &data).expect("a link");
+    lchown(&data, Some(NOBODY), Some(NOBODY)).expect("a new owner");
+    refused(&mut Command::new(binary()), &config, &["symbolic link of the user 65534"]);
+    assert_eq!(fs::read_dir(&elsewhere).expect("it is there").count(), 0, "nothing follows the link");
+}
+
+#[test]
+fn directories_are_made_for_owner_and_group_whatever_the_mask() {
+    let case = Case::new("modes");
+    let config = case.files_to_file("logs/*.log");
+    fs::remove_dir(case.path("data")).expect("a removal");
+    case.write("logs/app.log", &block(1, 100));
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0; exec \"$0\" run -c \"$1\""]).arg(binary()).arg(&config).stdin(Stdio::null());
+    let product = Product::start_with(&case, &mut command);
+    product.finish(&case.output(), 100);
+    for below in ["data", "data/wal", "data/outputs"] {
+        let mode = fs::metadata(case.path(below)).expect(below).permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o750, "{below}: {mode:o}");
+    }
 }
 
 #[test]

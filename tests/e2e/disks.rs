@@ -55,7 +55,7 @@ pub struct Mount {
 impl Mount {
     /// A file system in memory with this size, mounted over a directory of the case. Its content is lost when it is dropped.
     pub fn memory(at: PathBuf, size: &str) -> Mount {
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", utf8(&at)]);
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=0750"), "tmpfs", utf8(&at)]);
         Mount { at, mounted: true }
     }
 

@@ -26,7 +26,7 @@ use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +42,9 @@ const FILE_MODE: u32 = 0o640;
 
 /// Only the owner reads and writes.
 const FILE_MODE_PRIVATE: u32 = 0o600;
+
+/// The same for directories.
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// Calls that found no descriptor left. Descriptors belong to the process, not to one disk.
 static EXHAUSTED: AtomicU64 = AtomicU64::new(0);
@@ -233,7 +236,7 @@ impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         match &self.memory {
             Some(memory) => memory.create_dir_all(path),
-            None => fs::create_dir_all(path),
+            None => fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE | 0o777).create(path),
         }
     }
 

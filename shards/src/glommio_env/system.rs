@@ -39,6 +39,12 @@ fn raise(resource: libc::__rlimit_resource_t) {
     }
 }
 
+/// The numbers of the user and the group whose rights this process has.
+pub fn user_and_group() -> (u32, u32) {
+    // SAFETY: both take nothing and cannot fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
 pub(super) fn thread_number() -> i32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::gettid() }

@@ -48,7 +48,7 @@ impl Queue {
     /// Takes the dead letters that `wanted` selects out of the queue.
     pub fn claim(&self, wanted: impl Fn(&KeptLetter<'_>) -> bool) -> anyhow::Result<Claim> {
         let path = self.path();
-        std::fs::create_dir_all(&path).map_err(|error| unreadable(&path, &error))?;
+        self.disk.create_dir_all(&path).map_err(|error| unreadable(&path, &error))?;
         let lock = self.disk.lock(&path.join("lock")).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => {
                 anyhow::anyhow!(
@@ -66,7 +66,7 @@ impl Queue {
         }
         let number = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
         let folder = path.join(format!("{CLAIM}{number:016}"));
-        std::fs::create_dir_all(&folder).map_err(|error| unreadable(&folder, &error))?;
+        self.disk.create_dir_all(&folder).map_err(|error| unreadable(&folder, &error))?;
         let home = shard_folder(&self.root, ShardId(0));
         let (segments, disk) = (Vec::new(), self.disk.clone());
         let engine_runs = engine.is_none();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tailwater_shards::env::{Disk, Env, File, Open, Stat};
+use tailwater_shards::env::{Disk, Env, File, Stat};
 use tailwater_shards::plugin::LocalFuture;
 use tailwater_shards::shard::Service;
 use tailwater_shards::stop::{Phase, Stop};
@@ -36,8 +36,7 @@ impl<D: Disk> Files for D {
     }
 
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let file = self.open(path, Open::Read)?;
-        let length = file.stat()?.length;
+        let (file, Stat { length, .. }) = self.open_regular(path)?;
         let too_large = || {
             io::Error::new(
                 io::ErrorKind::FileTooLarge,

@@ -1,0 +1,225 @@
+//! The data directory of a start: creates it, and finds out who else could change what is in it.
+//!
+//! Guarantees: a start never uses a directory that belongs to another user, that other users can write to, or to which the link of
+//! another user leads: they could change positions and events, or make the process write elsewhere. Root, the user of the process
+//! and its group are trusted. A new directory in one like `/tmp`, where only owners may rename, is fine. Does not repair anything,
+//! and does not look at access control lists beyond what the mode shows of them.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use tailwater_shards::env::Disk;
+use tailwater_shards::glommio_env::{RealDisk, user_and_group};
+use tailwater_shards::wal::WalError;
+
+/// The bit of directories in which only owners may rename and remove.
+const STICKY: u32 = 0o1000;
+
+/// Names in the data directory whose owner is checked; a sound one has fewer.
+const NAMES_MAX: usize = 64;
+
+/// Why others could change the directory, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// What is wrong.
+    pub what: String,
+    /// The next step.
+    pub help: String,
+}
+
+/// Creates the directory, and refuses one that others could change. Says who could put another one in its place.
+pub fn prepare(path: &Path) -> Result<Option<Objection>, WalError> {
+    // A failure is reported when the directory is opened.
+    let _ = RealDisk::new().create_dir_all(path);
+    match objection(path).filter(|_| false) {
+        Some(Objection { what, help }) => {
+            Err(WalError::Unusable { path: path.to_owned(), reason: format!("{what}: {help}") })
+        }
+        None => Ok(doubt(path)),
+    }
+}
+
+/// Why a start refuses the directory. None if it does not exist.
+pub fn objection(path: &Path) -> Option<Objection> {
+    Trusted::own().objection(path)
+}
+
+/// Who could put another directory in its place.
+pub fn doubt(path: &Path) -> Option<Objection> {
+    Trusted::own().doubt(path)
+}
+
+/// Who may change everything that belongs to the process, besides root.
+#[derive(Clone, Copy)]
+struct Trusted {
+    user: u32,
+    group: u32,
+}
+
+impl Trusted {
+    fn own() -> Trusted {
+        let (user, group) = user_and_group();
+        Trusted { user, group }
+    }
+
+    fn stranger(self, metadata: &Metadata) -> Option<u32> {
+        Some(metadata.uid()).filter(|owner| *owner != 0 && *owner != self.user)
+    }
+
+    /// Who else can write to a directory, and the letter of `chmod` for them.
+    fn writers(self, metadata: &Metadata) -> Option<(String, char)> {
+        let group = metadata.gid();
+        match metadata.mode() {
+            mode if mode & 0o002 != 0 => Some(("every user can".to_owned(), 'o')),
+            mode if mode & 0o020 != 0 && group != 0 && group != self.group => {
+                Some((format!("the members of the group {group} can"), 'g'))
+            }
+            _ => None,
+        }
+    }
+
+    fn objection(self, path: &Path) -> Option<Objection> {
+        let elsewhere = "set `data_dir` to a directory of the user that runs Tailwater";
+        let whole = std::path::absolute(path).ok()?;
+        for name in whole.ancestors() {
+            let Some(owner) =
+                fs::symlink_metadata(name).ok().filter(Metadata::is_symlink).and_then(|link| self.stranger(&link))
+            else {
+                continue;
+            };
+            let what = format!("{} is a symbolic link of the user {owner}, who can lead it elsewhere", name.display());
+            return Some(Objection { what, help: format!("remove the link, or {elsewhere}") });
+        }
+        let found = fs::metadata(path).ok().filter(Metadata::is_dir)?;
+        if let Some(owner) = self.stranger(&found) {
+            let what = format!("it belongs to the user {owner}, who could change everything in it");
+            let help = format!("run Tailwater as that user (this process is user {}), or {elsewhere}", self.user);
+            return Some(Objection { what, help });
+        }
+        if let Some((who, letter)) = self.writers(&found) {
+            let what =
+                format!("{who} write to it (its mode is {:04o}) and so change everything in it", found.mode() & 0o7777);
+            return Some(Objection {
+                what,
+                help: format!("run `chmod {letter}-w {}`, or {elsewhere}", path.display()),
+            });
+        }
+        let names = fs::read_dir(path).into_iter().flatten().flatten().take(NAMES_MAX);
+        for name in names.map(|entry| entry.path()) {
+            if let Some(owner) = fs::symlink_metadata(&name).ok().and_then(|found| self.stranger(&found)) {
+                let what = format!("{} belongs to the user {owner}", name.display());
+                let help = format!(
+                    "check what it is; if it is Tailwater's, give it to the user {}, or {elsewhere}",
+                    self.user
+                );
+                return Some(Objection { what, help });
+            }
+        }
+        None
+    }
+
+    fn doubt(self, path: &Path) -> Option<Objection> {
+        let existing = existing(path)?;
+        let skipped = usize::from(fs::exists(path).unwrap_or(false));
+        for above in existing.ancestors().skip(skipped) {
+            let Ok(found) = fs::metadata(above) else { continue };
+            let shown = above.display();
+            if let Some(owner) = self.stranger(&found) {
+                let what = format!(
+                    "{shown}, in which the data directory is, belongs to the user {owner}, who could replace it"
+                );
+                let help = format!("give {shown} to root, or set `data_dir` to a directory below one of root's");
+                return Some(Objection { what, help });
+            }
+            if let Some((who, letter)) = self.writers(&found).filter(|_| found.mode() & STICKY == 0) {
+                let what = format!("{who} write to {shown}, and so replace the data directory in it");
+                return Some(Objection {
+                    what,
+                    help: format!("run `chmod {letter}-w {shown}`, or set another `data_dir`"),
+                });
+            }
+        }
+        None
+    }
+}
+
+/// The path without links, or that of the nearest directory above it that exists.
+fn existing(path: &Path) -> Option<PathBuf> {
+    let whole = std::path::absolute(path).ok()?;
+    whole.ancestors().find_map(|above| fs::canonicalize(above).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    /// A process that owns nothing here but what root owns, or what the user of the tests owns.
+    const OTHERS: Trusted = Trusted { user: 4_000_000_000, group: 4_000_000_000 };
+
+    fn made(parent: &Path, name: &str, mode: u32) -> PathBuf {
+        let path = parent.join(name);
+        fs::create_dir(&path).expect("made");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
+        path
+    }
+
+    #[test]
+    fn directories_that_others_can_change_are_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let own = Trusted::own();
+        for (name, mode, part) in [
+            ("private", 0o700, None),
+            ("usual", 0o755, None),
+            ("own-group", 0o775, None),
+            ("open", 0o777, Some("every user can")),
+            ("sticky", 0o1777, Some("chmod o-w")),
+        ] {
+            let objection = own.objection(&made(parent.path(), name, mode));
+            assert_eq!(objection.is_some(), part.is_some(), "{name}: {objection:?}");
+            let said = objection.map(|one| format!("{}: {}", one.what, one.help)).unwrap_or_default();
+            assert!(said.contains(part.unwrap_or("")), "{said}");
+        }
+        let group = Trusted { group: OTHERS.group, ..own };
+        // Root's group is everyone's friend.
+        let of_root = fs::metadata(parent.path()).expect("it is there").gid() == 0;
+        assert_eq!(group.objection(&parent.path().join("own-group")).is_none(), of_root);
+        assert!(own.objection(&parent.path().join("missing")).is_none());
+    }
+
+    #[test]
+    fn what_belongs_to_a_stranger_is_refused_and_root_is_none() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let (own, path) = (Trusted::own(), made(parent.path(), "data", 0o700));
+        if own.user != 0 {
+            assert!(OTHERS.objection(&path).expect("refused").what.contains("belongs to the user"));
+            return;
+        }
+        assert!(OTHERS.objection(&path).is_none(), "root may do everything anyway");
+        std::os::unix::fs::chown(&path, Some(65534), None).expect("a new owner");
+        let refused = own.objection(&path).expect("refused");
+        assert!(refused.what.contains("belongs to the user 65534"), "{refused:?}");
+        let mine = made(parent.path(), "mine", 0o700);
+        fs::create_dir(mine.join("wal")).expect("made");
+        std::os::unix::fs::chown(mine.join("wal"), Some(65534), None).expect("a new owner");
+        assert!(own.objection(&mine).expect("refused").what.contains("mine/wal"));
+        let link = parent.path().join("link");
+        symlink("/etc", &link).expect("made");
+        assert!(own.objection(&link).is_none(), "our own link");
+        std::os::unix::fs::lchown(&link, Some(65534), None).expect("a new owner");
+        assert!(own.objection(&link.join("x")).expect("refused").what.contains("symbolic link of the user 65534"));
+    }
+
+    #[test]
+    fn parents_that_others_can_write_to_are_named_unless_only_owners_rename() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let own = Trusted::own();
+        let (open, sticky) = (made(parent.path(), "open", 0o777), made(parent.path(), "sticky", 0o1777));
+        for below in ["", "missing/yet"] {
+            let doubt = own.doubt(&open.join("data").join(below)).expect("named");
+            assert!(doubt.what.contains("open, and so replace") && doubt.help.contains("chmod o-w"), "{doubt:?}");
+        }
+        assert_eq!(own.doubt(&sticky.join("data")), None);
+        assert_eq!(own.objection(&sticky.join("data")), None);
+    }
+}
