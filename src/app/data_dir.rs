@@ -31,7 +31,7 @@ pub struct Objection {
 pub fn prepare(path: &Path) -> Result<Option<Objection>, WalError> {
     // A failure is reported when the directory is opened.
     let _ = RealDisk::new().create_dir_all(path);
-    match objection(path).filter(|_| false) {
+    match objection(path) {
         Some(Objection { what, help }) => {
             Err(WalError::Unusable { path: path.to_owned(), reason: format!("{what}: {help}") })
         }

@@ -236,7 +236,7 @@ impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         match &self.memory {
             Some(memory) => memory.create_dir_all(path),
-            None => fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE | 0o777).create(path),
+            None => fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path),
         }
     }
 
