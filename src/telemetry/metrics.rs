@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tailwater_shards::counters::{
-    Counter as Counted, DeadLettered, Discard, Interference, LaneCounters, LetterHolder, Lost, Trouble,
+    Counter as Counted, DeadLettered, Discard, Interference, LaneCounters, LetterHolder, Lost, ShardCounters, Trouble,
 };
 use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
@@ -278,12 +278,7 @@ impl Exporter {
             families.count(&table::LETTERS_DROPPED, &labels, counters.dead_letters_dropped.get());
             families.count(&table::LETTERS_FULL, &labels, counters.dead_letters_full.get());
             families.count(&table::LETTERS_DISK, &labels, counters.dead_letter_bytes.get());
-            for holder in counters.letter_holders.get() {
-                let labels = [&*holder.name, holder.kind, self.type_of(holder.kind, &holder.name), &shard];
-                families.count(&table::LETTERS_HELD, &labels, holder.bytes);
-                let waits = age_seconds(holder.waits_since.map_or(0, |since| since.0));
-                families.add(&table::LETTERS_WAIT, &labels, waits);
-            }
+            self.letters(families, counters, &shard);
             families.count(&table::PANICS, &labels, counters.plugin_panics.get());
             let Some(log) = self.meters.board.get(shard_id(index)) else { continue };
             families.count(&table::WAL_DISK, &labels, log.disk_bytes());
@@ -291,6 +286,23 @@ impl Exporter {
             families.count(&table::WAL_BYTES, &labels, log.counters.bytes.get());
             families.count(&table::WAL_FRAMES, &labels, log.counters.frames.get());
             families.count(&table::WAL_EVENTS, &labels, log.counters.events.get());
+        }
+    }
+
+    /// What each component has in the dead letter queue, and whether it waits for space there.
+    fn letters(&self, families: &mut Families, counters: &ShardCounters, shard: &str) {
+        let holders = counters.letter_holders.get();
+        let named = |of: &[ComponentLabels], kind: &'static str| {
+            of.iter().map(|one| (one.id.to_string(), kind)).collect::<Vec<_>>()
+        };
+        let pipelines = self.pipelines.iter().map(|name| (name.to_string(), "pipeline"));
+        let all = named(&self.inputs, "input").into_iter().chain(pipelines).chain(named(&self.outputs, "output"));
+        for (name, kind) in all {
+            let holder = holders.iter().find(|holder| (&*holder.name, holder.kind) == (&*name, kind));
+            let labels = [&*name, kind, self.type_of(kind, &name), shard];
+            families.count(&table::LETTERS_HELD, &labels, holder.map_or(0, |holder| holder.bytes));
+            let since = holder.and_then(|holder| holder.waits_since).map_or(0, |since| since.0);
+            families.add(&table::LETTERS_WAIT, &labels, age_seconds(since));
         }
     }
 
