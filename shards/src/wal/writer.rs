@@ -3,7 +3,7 @@
 //! Guarantees: a group of up to half a segment is appended as a whole or refused before a byte is written. It is published when
 //! all of it is in the file, and from then on it survives the death of the process. Data never uses the space that commits
 //! need, so a full log can always be emptied. A failed write or sync poisons the writer, and nothing is retried (invariant E7).
-//! The snapshot of every segment contains all positions, cursors and outputs. Never waits: work that may block is returned as
+//! The snapshot of every segment contains all cursors and outputs, and the positions that half a segment has space for. Never waits: work that may block is returned as
 //! [`super::standby::Maintenance`] and [`SyncTarget`].
 
 mod durable;
@@ -14,7 +14,7 @@ use super::builder::{FrameBuilder, Group, Stamp};
 use super::commits::Commits;
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::log::{Log, LogStart, Place};
-use super::positions::SourceTable;
+use super::positions::{Recorded, Shed, SourceTable};
 use super::recent::Recent;
 use super::record::encode_commit;
 use super::recovery::RecoveredLog;
@@ -29,6 +29,7 @@ use crate::limits::{
     commit_state_bytes_max,
 };
 use crate::signal::Signal;
+use crate::spell::{News, Spell};
 use durable::Mark;
 use staging::Staging;
 use std::cell::RefCell;
@@ -126,6 +127,8 @@ pub struct Writer<E: Env> {
     signals: Vec<Arc<Signal>>,
     signals_generation: u64,
     refused: bool,
+    /// Snapshots without space for all positions.
+    crowded: Spell,
 }
 
 impl<E: Env> Writer<E> {
@@ -208,6 +211,7 @@ impl<E: Env> Writer<E> {
             signals: Vec::new(),
             signals_generation: u64::MAX,
             refused: false,
+            crowded: Spell::default(),
         };
         writer.begin_epoch(recovered.sealed)?;
         Ok(writer)
@@ -436,12 +440,27 @@ impl<E: Env> Writer<E> {
         if E::Disk::sabotaged(Sabotage::ForgetStates) {
             self.state.commits.forget_states();
         }
-        build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())?;
-        let bytes = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
-        self.log.counters.snapshot_bytes.set(bytes);
+        let shed = build_snapshot(&mut self.snapshot, &mut self.state, now, room, self.log.directory())?;
+        self.tell_shed(shed);
+        self.log.counters.snapshot_bytes.set(self.snapshot.frame_bytes());
         let ranges = self.state.sources.iter().map(|source| source.intervals.len() as u64).sum();
         self.log.counters.snapshot_ranges.set(ranges);
         Ok(())
+    }
+
+    /// Counts and reports the positions of existing sources that did not fit.
+    fn tell_shed(&mut self, shed: Shed) {
+        let dropped = &self.log.counters.positions_dropped;
+        dropped.add(shed.existing as u64);
+        let news = self.crowded.look(dropped.get(), self.env.now());
+        if !matches!(news, Some(News::Begins | News::Lasts(_))) {
+            return;
+        }
+        tracing::warn!(
+            "the positions of {} sources fill half a segment of the write-ahead log: dropped {} more that were recorded least \
+             recently ({} so far); after a restart these sources are read again. Raise wal.segment_bytes or follow fewer files",
+            self.state.sources.len(), shed.existing, dropped.get()
+        );
     }
 
     fn write_snapshot(&mut self) -> Result<(), WalError> {
@@ -499,9 +518,10 @@ impl<E: Env> Writer<E> {
         counters.events.add(frame.event_count() as u64);
         counters.discarded.add(frame.discarded());
         frame.count_outputs(|output, events| self.log.count_appended(output, events));
+        let when = Recorded { epoch: self.epoch, at: self.env.wall() };
         for recorded in frame.recorded() {
-            let gone = recorded.gone.then(|| self.env.wall());
-            self.state.sources.insert(&recorded.source, &recorded.range, gone, self.epoch);
+            let gone = recorded.gone.then_some(when.at);
+            self.state.sources.insert(&recorded.source, &recorded.range, gone, when);
         }
     }
 

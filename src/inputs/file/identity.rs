@@ -349,7 +349,7 @@ mod tests {
             intervals: vec![(0, end as u64)],
             marker: tail_marker(&content[..end]),
             gone: None,
-            told: 0,
+            told: 0, recorded: Timestamp(0),
         }
     }
 

@@ -81,7 +81,7 @@ impl Fixture {
 
 fn state(key: u128, intervals: &[(u64, u64)]) -> SourceState {
     let marker = intervals.last().map_or(0, |interval| interval.1) + 7;
-    SourceState { source: source(key), intervals: intervals.to_vec(), marker, gone: None, told: 1 }
+    SourceState { source: source(key), intervals: intervals.to_vec(), marker, gone: None, told: 1, recorded: Timestamp(0) }
 }
 
 #[test]

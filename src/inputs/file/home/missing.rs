@@ -107,7 +107,7 @@ impl<E: Env> Home<'_, E> {
             descriptor: note.descriptor.clone(),
             repeatable: true,
         });
-        let state = SourceState { source, intervals: Vec::new(), marker: 0, gone: None, told: 0 };
+        let state = SourceState { source, intervals: Vec::new(), marker: 0, gone: None, told: 0, recorded: Timestamp(0) };
         Missing { sought: Sought { state, descriptor }, seen_length: note.seen_length, note: Some(note) }
     }
 

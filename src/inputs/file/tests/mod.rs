@@ -99,7 +99,7 @@ impl Log {
             intervals: kept.intervals.clone(),
             marker: kept.marker,
             gone: kept.gone.then_some(Timestamp(1)),
-            told: 0,
+            told: 0, recorded: Timestamp(0),
         };
         self.sources.values().map(state).collect()
     }
