@@ -8,6 +8,7 @@ pub mod machine;
 pub mod replay;
 mod report;
 
+use crate::config::admin::AdminPlan;
 use crate::config::component::{Facts, Table};
 use crate::config::plan::GivenUp;
 use crate::config::raw::Shards;
@@ -302,7 +303,9 @@ fn engine_plan(
 ) -> EngineParts {
     let facts = Facts { timezone: plan.timezone.clone(), ..Facts::of(host_name()) };
     let mut services: Vec<Arc<dyn Service<GlommioEnv>>> = match plan.admin {
-        Some(listen) => vec![Arc::new(Admin { listen, exporter: exporter.clone(), bound: admin_bound })],
+        Some(AdminPlan { listen, hosts }) => {
+            vec![Arc::new(Admin { listen, hosts, exporter: exporter.clone(), bound: admin_bound })]
+        }
         None => Vec::new(),
     };
     if !kept.is_empty() {

@@ -183,6 +183,11 @@ impl Connection {
         self.stream.peer_addr().map_err(kernel_error)
     }
 
+    /// The address that the peer reached.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr().map_err(kernel_error)
+    }
+
     /// Whether the kernel acknowledges the next packet when it comes.
     #[cfg(test)]
     pub fn acknowledges_at_once(&self) -> bool {
