@@ -17,6 +17,8 @@ mod bad_input;
 mod broken_disk;
 #[path = "e2e/case.rs"]
 mod case;
+#[path = "e2e/crowd.rs"]
+mod crowd;
 #[path = "e2e/dead_letters.rs"]
 mod dead_letters;
 #[path = "e2e/descriptors.rs"]

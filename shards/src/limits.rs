@@ -202,7 +202,7 @@ pub const LANE_LARGE_BATCHES: usize = 2;
 /// |---|---|---|
 /// | outputs | [`OUTPUTS_MAX`] | 4 and the name |
 /// | commits | two for each output | [`COMMIT_HEAD_BYTES`], [`COMMIT_CURSOR_BYTES`] for each log, [`commit_state_bytes_max`] |
-/// | sources that exist | as many as are followed; if there is no space for them, the start or the log reports it | 48, 16 for each range, names, [`DESCRIPTOR_BYTES_MAX`] |
+/// | sources that exist | as many as are followed; if there is no space, those recorded least recently are dropped | 68, 16 for each range, names, [`DESCRIPTOR_BYTES_MAX`] |
 /// | missing sources | twice as many as existed at once, at least twice [`TOMBSTONES_MIN`], for [`TOMBSTONE_SECONDS`]; fewer if there is no space | the same |
 /// | ranges of a source | one; one more after each gap that a power loss left, until the gap is filled | 16 |
 /// | ranges of a source that is spread over shards | [`SPREAD_RANGES_FREE`] more | 16 |

@@ -286,6 +286,7 @@ impl Exporter {
             families.count(&table::WAL_BYTES, &labels, log.counters.bytes.get());
             families.count(&table::WAL_FRAMES, &labels, log.counters.frames.get());
             families.count(&table::WAL_EVENTS, &labels, log.counters.events.get());
+            families.count(&table::WAL_POSITIONS_DROPPED, &labels, log.counters.positions_dropped.get());
         }
     }
 

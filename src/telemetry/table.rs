@@ -144,6 +144,8 @@ metrics! {
         "Frames appended to the write-ahead log.");
     WAL_EVENTS = counter("wal_appended_events_total", "events", SHARD,
         "Events appended to the write-ahead log, each once for all outputs.");
+    WAL_POSITIONS_DROPPED = counter("wal_positions_dropped_total", "positions", SHARD,
+        "Positions of existing sources, such as followed files, that the write-ahead log had no space for. After a restart these sources are read again.");
     LETTERS = counter("dlq_letters_total", "letters", SHARD,
         "Dead letters stored.");
     LETTERS_DROPPED = counter("dlq_dropped_letters_total", "letters", SHARD,

@@ -29,7 +29,7 @@ use crate::env::Timestamp;
 use crate::lane::Sent;
 use crate::limits::SPREAD_RANGES_FREE;
 use crate::wal::SourceState;
-use crate::wal::positions::SourceTable;
+use crate::wal::positions::{Recorded, SourceTable};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -134,14 +134,15 @@ impl Spread {
     /// Everything that was sent, whether durable or pending.
     pub(super) fn positions(&self) -> SourceTable {
         let mut table = SourceTable::new();
+        let latest = Recorded { epoch: u32::MAX, at: Timestamp(0) };
         for tracked in self.sources.values() {
             let Tracked { source, end, marker, gone, .. } = tracked;
             let pending = tracked.pending.iter().map(|&(from, to)| SourceRange { from, to, marker: *marker });
             for range in tracked.durable.iter().copied().chain(pending) {
-                table.insert(source, &range, None, u32::MAX);
+                table.insert(source, &range, None, latest);
             }
             // No WAL has later information about it.
-            table.insert(source, &SourceRange { from: *end, to: *end, marker: *marker }, *gone, u32::MAX);
+            table.insert(source, &SourceRange { from: *end, to: *end, marker: *marker }, *gone, latest);
         }
         table
     }

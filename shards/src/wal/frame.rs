@@ -16,7 +16,7 @@ pub const FRAME_HEADER_BYTES: usize = 96;
 /// "TWF1", little-endian.
 pub const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"TWF1");
 /// The version that this code writes.
-pub const FRAME_VERSION: u8 = 2;
+pub const FRAME_VERSION: u8 = 3;
 /// The oldest version that this code reads.
 pub const FRAME_VERSION_OLDEST: u8 = 1;
 

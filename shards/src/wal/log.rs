@@ -76,6 +76,8 @@ pub struct LogCounters {
     pub snapshot_bytes: Counter,
     /// See [`LogCounters::snapshot_bytes`].
     pub snapshot_ranges: Counter,
+    /// Positions of existing sources that did not fit into a snapshot and were dropped.
+    pub positions_dropped: Counter,
 }
 
 /// A relaxed counter with a single writer: a plain load and store, without a locked instruction. Orders nothing, so models of

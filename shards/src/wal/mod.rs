@@ -45,16 +45,16 @@
 //! Segments are removed one by one, each durably before the next. The header of a standby file that an earlier start left behind
 //! is erased before the file is used, so that its old bytes cannot come back under a new name.
 //!
-//! # Frame, version 2
+//! # Frame, version 3
 //!
-//! Version 1 differs in the payload of snapshots and commits, as noted there.
+//! Version 2 differs in the payload of snapshots, version 1 also in that of commits, as noted there.
 //!
 //! ```text
 //! offset bytes field
 //!      0     4 magic "TWF1"
 //!      4     4 crc32c (Castagnoli) of the bytes 8..length
 //!      8     4 length of the whole frame, a multiple of 8
-//!     12     1 version (2)
+//!     12     1 version (3)
 //!     13     1 kind: 1 events, 2 snapshot, 3 commit, 4 seal, 5 mark (not in version 1)
 //!     14     2 flags: 1 MORE, 2 TIMESTAMPS, 4 MASKS, 8 EPOCH
 //!     16     8 log id
@@ -96,8 +96,13 @@
 //! Snapshot payload: registry, sources, commits, each a u32 count and its entries.
 //! Registry entry: number u8 · flags u8 (1 removed) · name length u16 · name.
 //! Source entry: key u128 · gone since i64 (ns, 0 while it exists) · marker u64 · interval count u32 · epoch u32 in which it was
-//! last updated (not in version 1) · (from u64, to u64) each · source record. Commit entry: as the payload of a commit frame,
-//! preceded by its length u32.
+//! last updated (not in version 1) · when it was last recorded i64 (ns; since version 3) · (from u64, to u64) each · source
+//! record. In versions 1 and 2 this is the record of a position section. Since version 3 it is: input u32 · directory u32 ·
+//! length u16 of the rest of the name · flags u16 (1 the descriptor ends with the name, which is left out there) · length u32 of
+//! what is stored of the descriptor · new strings · rest of the name · descriptor · zero to 8. Input and directory are numbers of
+//! strings of this frame, counted from 0 in the order in which they first occur. The next number stores its string here: length
+//! u16 · bytes. The directory is the name up to its last slash. Commit entry: as the payload of a commit frame, preceded by its
+//! length u32.
 //!
 //! Commit payload: output number u8 · flags u8 (1 the state was lost to damage) · 2 zero bytes · state length u32 ·
 //! commit number u64 · cursor count u32 · 4 zero bytes · instance u64 (the log that the output's instance writes
@@ -249,6 +254,8 @@ pub struct SourceState {
     pub gone: Option<Timestamp>,
     /// The start of the engine in which a log last recorded something about the source. Copies of this state keep the value.
     pub told: u32,
+    /// When a log last recorded something about the source. Zero if it was only in a snapshot of a version that did not say so.
+    pub recorded: Timestamp,
 }
 
 impl SourceState {

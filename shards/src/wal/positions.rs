@@ -17,6 +17,22 @@ pub struct SourceTable {
     sources: BTreeMap<SourceKey, SourceState>,
 }
 
+/// When something was recorded about a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The start of the engine.
+    pub epoch: u32,
+    /// The time.
+    pub at: Timestamp,
+}
+
+/// Sources that were removed because a snapshot had no space for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shed {
+    pub(crate) gone: usize,
+    pub(crate) existing: usize,
+}
+
 /// Adds `from..to` to sorted, disjoint intervals.
 pub fn insert_interval(intervals: &mut Vec<(u64, u64)>, from: u64, to: u64) {
     if from >= to {
@@ -83,28 +99,34 @@ impl SourceTable {
         self.sources.into_values()
     }
 
-    /// Covers `range` of `source`, as recorded in the start `told` of the engine.
-    pub fn insert(&mut self, source: &Arc<Source>, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
+    /// Covers `range` of `source`.
+    pub fn insert(&mut self, source: &Arc<Source>, range: &SourceRange, gone: Option<Timestamp>, when: Recorded) {
         match self.sources.entry(source.key) {
             Entry::Occupied(entry) => {
                 let state = entry.into_mut();
                 if !Arc::ptr_eq(&state.source, source) {
                     state.source = source.clone();
                 }
-                account(state, range, gone, told);
+                account(state, range, gone, when);
             }
             Entry::Vacant(entry) => {
-                let empty =
-                    SourceState { source: source.clone(), intervals: Vec::new(), marker: range.marker, gone, told };
-                account(entry.insert(empty), range, gone, told);
+                let empty = SourceState {
+                    source: source.clone(),
+                    intervals: Vec::new(),
+                    marker: range.marker,
+                    gone,
+                    told: when.epoch,
+                    recorded: when.at,
+                };
+                account(entry.insert(empty), range, gone, when);
             }
         }
     }
 
     /// Covers `range` of a known source. Returns false if the source is unknown.
-    pub fn extend(&mut self, key: SourceKey, range: &SourceRange, gone: Option<Timestamp>, told: u32) -> bool {
+    pub fn extend(&mut self, key: SourceKey, range: &SourceRange, gone: Option<Timestamp>, when: Recorded) -> bool {
         let known = self.sources.get_mut(&key);
-        known.map(|state| account(state, range, gone, told)).is_some()
+        known.map(|state| account(state, range, gone, when)).is_some()
     }
 
     /// Adds knowledge from elsewhere: the union of the intervals, and everything else from the side that has read further. If
@@ -120,6 +142,7 @@ impl SourceTable {
                 for (from, to) in &state.intervals {
                     insert_interval(&mut mine.intervals, *from, *to);
                 }
+                mine.recorded = mine.recorded.max(state.recorded);
                 if theirs_is_ahead {
                     mine.source = state.source;
                     mine.marker = state.marker;
@@ -144,8 +167,10 @@ impl SourceTable {
             for (from, to) in &state.intervals {
                 insert_interval(&mut mine.intervals, *from, *to);
             }
+            mine.recorded = mine.recorded.max(state.recorded);
             if theirs_holds {
-                *mine = SourceState { intervals: std::mem::take(&mut mine.intervals), ..state };
+                let (intervals, recorded) = (std::mem::take(&mut mine.intervals), mine.recorded);
+                *mine = SourceState { intervals, recorded, ..state };
             }
         }
     }
@@ -191,24 +216,47 @@ impl SourceTable {
             self.sources.remove(key);
         }
     }
+
+    /// Removes sources until those removed have at least `bytes`, according to `size`: first those that have been gone for the
+    /// longest time, then those about which nothing was recorded for the longest time. Scans and sorts the whole table.
+    pub(crate) fn shed(&mut self, bytes: usize, size: impl Fn(&SourceState) -> usize) -> Shed {
+        let rank = |state: &SourceState| (state.gone.is_none(), state.gone.unwrap_or(state.recorded), state.key());
+        let mut all: Vec<_> = self.sources.values().map(|state| (rank(state), size(state))).collect();
+        all.sort_unstable();
+        let (mut shed, mut removed) = (Shed::default(), 0);
+        for ((exists, _, key), size) in all {
+            if removed >= bytes {
+                break;
+            }
+            self.sources.remove(&key);
+            removed += size;
+            shed.existing += usize::from(exists);
+            shed.gone += usize::from(!exists);
+        }
+        shed
+    }
 }
 
-fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>, told: u32) {
+fn account(state: &mut SourceState, range: &SourceRange, gone: Option<Timestamp>, when: Recorded) {
     let is_last = range.to >= state.end();
     if is_last {
         state.marker = range.marker;
     }
     // An earlier batch may be recorded after the one that reported that the source is gone.
-    if is_last || gone.is_some() || told > state.told {
+    if is_last || gone.is_some() || when.epoch > state.told {
         state.gone = gone;
     }
     insert_interval(&mut state.intervals, range.from, range.to);
-    state.told = told;
+    (state.told, state.recorded) = (when.epoch, when.at.max(state.recorded));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn start(epoch: u32) -> Recorded {
+        Recorded { epoch, at: Timestamp(0) }
+    }
 
     fn table(gone: impl IntoIterator<Item = Option<i64>>) -> SourceTable {
         let mut table = SourceTable::new();
@@ -220,7 +268,7 @@ mod tests {
                 descriptor: Vec::new(),
                 repeatable: true,
             });
-            table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp), 1);
+            table.insert(&source, &SourceRange { from: 0, to: 1, marker: 0 }, gone.map(Timestamp), start(1));
         }
         table
     }
@@ -228,7 +276,7 @@ mod tests {
     fn told(end: u64, gone: Option<i64>, epoch: u32) -> SourceTable {
         let mut all = table([None]);
         let source = all.get(SourceKey(0)).expect("one source").source.clone();
-        all.insert(&source, &SourceRange { from: 0, to: end, marker: end }, gone.map(Timestamp), epoch);
+        all.insert(&source, &SourceRange { from: 0, to: end, marker: end }, gone.map(Timestamp), start(epoch));
         all
     }
 
@@ -261,18 +309,18 @@ mod tests {
         let mut sources = told(10, None, 1);
         let source = sources.get(SourceKey(0)).expect("one source").source.clone();
         let gone = |sources: &SourceTable| sources.get(SourceKey(0)).and_then(|state| state.gone);
-        sources.insert(&source, &range(20, 30), Some(Timestamp(7)), 1);
-        sources.insert(&source, &range(10, 20), None, 1);
+        sources.insert(&source, &range(20, 30), Some(Timestamp(7)), start(1));
+        sources.insert(&source, &range(10, 20), None, start(1));
         assert_eq!(
             gone(&sources),
             Some(Timestamp(7)),
             "what was read before the end says nothing of what came after it"
         );
-        sources.insert(&source, &range(10, 20), None, 2);
+        sources.insert(&source, &range(10, 20), None, start(2));
         assert_eq!(gone(&sources), None, "read in a later start, so it is there");
-        sources.insert(&source, &range(20, 25), Some(Timestamp(9)), 2);
+        sources.insert(&source, &range(20, 25), Some(Timestamp(9)), start(2));
         assert_eq!(gone(&sources), Some(Timestamp(9)), "whoever says that it is gone knows");
-        sources.insert(&source, &range(30, 30), None, 2);
+        sources.insert(&source, &range(30, 30), None, start(2));
         assert_eq!(gone(&sources), None, "it goes on where it had ended");
     }
 
@@ -284,7 +332,7 @@ mod tests {
         for epoch in 2..6 {
             let source = second.get(SourceKey(0)).expect("one source").source.clone();
             if epoch == 2 {
-                second.insert(&source, &SourceRange { from: 10, to: 10, marker: 10 }, Some(Timestamp(7)), epoch);
+                second.insert(&source, &SourceRange { from: 10, to: 10, marker: 10 }, Some(Timestamp(7)), start(epoch));
             }
             let mut merged = first.clone();
             merged.merge(second.clone());
@@ -303,5 +351,25 @@ mod tests {
         sources.keep_gone(10);
         let gone: Vec<i64> = sources.iter().filter_map(|state| Some(state.gone?.0)).collect();
         assert_eq!((gone, sources.len()), ((0..10).map(|n| 1_000 - 2 * n).collect(), 60));
+    }
+
+    #[test]
+    fn what_is_shed_was_gone_first_and_then_recorded_least_recently() {
+        let mut sources = table([None, Some(5), None, Some(3), None, None]);
+        let touch = |sources: &mut SourceTable, key: u128, at: i64| {
+            let range = SourceRange { from: 0, to: 1, marker: 0 };
+            assert!(sources.extend(SourceKey(key), &range, None, Recorded { epoch: 1, at: Timestamp(at) }));
+        };
+        for (key, at) in [(0, 40), (2, 10), (4, 30), (5, 20)] {
+            touch(&mut sources, key, at);
+        }
+        let mut left = |bytes| {
+            let shed = sources.shed(bytes, |_| 10);
+            ((shed.gone, shed.existing), sources.iter().map(|state| state.key().0).collect::<Vec<u128>>())
+        };
+        assert_eq!(left(0), ((0, 0), vec![0, 1, 2, 3, 4, 5]));
+        assert_eq!(left(1), ((1, 0), vec![0, 1, 2, 4, 5]), "gone for the longest time");
+        assert_eq!(left(30), ((1, 2), vec![0, 4]));
+        assert_eq!(left(1_000), ((0, 2), vec![]));
     }
 }

@@ -1,18 +1,20 @@
-//! Encoding and decoding of the records in frames: source positions, commits and snapshots.
+//! Encoding and decoding of the records in frames: source positions and commits, and the parts that snapshots share with them.
 //!
 //! Guarantees: what is encoded decodes to the same value. Decoding never panics, whatever the bytes. The layouts are described
 //! in the module documentation of [`super`]. Does not know frames.
 
+mod snapshot;
+
 use super::bytes::{Malformed, Reader, pad, u32_length};
-use super::{Commit, LogId, OutputNumber, Position, RegistryEntry, Sequence, SourceState};
+use super::{Commit, LogId, OutputNumber, Position, Sequence};
 use crate::batch::{Source, SourceKey, SourceRange};
-use crate::env::Timestamp;
 use crate::limits::{COMMIT_CURSOR_BYTES, COMMIT_HEAD_BYTES, DESCRIPTOR_BYTES_MAX, OUTPUTS_MAX, SEQUENCE_MAX};
+pub(crate) use snapshot::source_state_bytes;
+pub use snapshot::{Snapshot, decode_snapshot, encode_snapshot};
 use std::sync::Arc;
 
 const ENTRY_RECORD: u16 = 1;
 const ENTRY_GONE: u16 = 2;
-const REGISTRY_REMOVED: u8 = 1;
 
 /// What a log records about a source, borrowed from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ fn encode_source(out: &mut Vec<u8>, source: &Source) {
     pad(out, start);
 }
 
-fn decode_source<'a>(reader: &mut Reader<'a>) -> Result<SourceRecord<'a>, Malformed> {
+pub(super) fn decode_source<'a>(reader: &mut Reader<'a>) -> Result<SourceRecord<'a>, Malformed> {
     let input = usize::from(reader.u16()?);
     let name = usize::from(reader.u16()?);
     let descriptor = reader.u32()? as usize;
@@ -167,108 +169,6 @@ pub fn decode_commit(payload: &[u8], version: u8) -> Result<Commit, Malformed> {
     }
     let state = reader.take(state)?.to_vec();
     Ok(Commit { output, instance, number, cursors, state: (lost == 0).then_some(state) })
-}
-
-/// Content of a snapshot frame: everything that the log knows, or a part of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Outputs by number.
-    pub registry: Vec<RegistryEntry>,
-    /// Sources.
-    pub sources: Vec<SourceState>,
-    /// The latest commit of each instance of an output.
-    pub commits: Vec<Commit>,
-}
-
-/// Appends the payload of a snapshot frame.
-pub fn encode_snapshot<'a>(
-    out: &mut Vec<u8>,
-    registry: &[RegistryEntry],
-    sources: impl ExactSizeIterator<Item = &'a SourceState>,
-    commits: impl ExactSizeIterator<Item = &'a Commit>,
-) {
-    encode_registry(out, registry);
-    out.extend_from_slice(&u32_length(sources.len()).to_le_bytes());
-    sources.for_each(|source| encode_source_state(out, source));
-    out.extend_from_slice(&u32_length(commits.len()).to_le_bytes());
-    for commit in commits {
-        out.extend_from_slice(&u32_length(commit_bytes(commit)).to_le_bytes());
-        encode_commit(out, commit);
-    }
-}
-
-fn encode_registry(out: &mut Vec<u8>, registry: &[RegistryEntry]) {
-    out.extend_from_slice(&u32_length(registry.len()).to_le_bytes());
-    for entry in registry {
-        let name = &entry.name.as_bytes()[..entry.name.len().min(usize::from(u16::MAX))];
-        out.extend_from_slice(&[entry.number.0, if entry.removed { REGISTRY_REMOVED } else { 0 }]);
-        out.extend_from_slice(&(name.len() as u16).to_le_bytes());
-        out.extend_from_slice(name);
-    }
-}
-
-/// Bytes of one source in a snapshot.
-pub(crate) fn source_state_bytes(state: &SourceState) -> usize {
-    let record = state.source.input.len() + state.source.name.len() + state.source.descriptor.len();
-    40 + state.intervals.len() * 16 + 8 + record.next_multiple_of(8)
-}
-
-fn encode_source_state(out: &mut Vec<u8>, state: &SourceState) {
-    out.extend_from_slice(&state.source.key.0.to_le_bytes());
-    // Zero means that the source exists, so a source that disappeared at time zero is recorded as gone a nanosecond later.
-    let gone = state.gone.map_or(0, |gone| if gone.0 == 0 { 1 } else { gone.0 });
-    out.extend_from_slice(&gone.to_le_bytes());
-    out.extend_from_slice(&state.marker.to_le_bytes());
-    out.extend_from_slice(&u32_length(state.intervals.len()).to_le_bytes());
-    out.extend_from_slice(&state.told.to_le_bytes());
-    for (from, to) in &state.intervals {
-        out.extend_from_slice(&from.to_le_bytes());
-        out.extend_from_slice(&to.to_le_bytes());
-    }
-    encode_source(out, &state.source);
-}
-
-fn decode_source_state(reader: &mut Reader<'_>, version: u8) -> Result<SourceState, Malformed> {
-    let key = SourceKey(reader.u128()?);
-    let gone = reader.i64()?;
-    let marker = reader.u64()?;
-    let count = reader.u32()? as usize;
-    let told = if version >= 2 { reader.u32()? } else { 0 };
-    let mut intervals: Vec<(u64, u64)> = Vec::with_capacity(count.min(reader.remaining() / 16));
-    for _ in 0..count {
-        let interval = (reader.u64()?, reader.u64()?);
-        let follows = intervals.last().is_none_or(|last| last.1 < interval.0);
-        if interval.0 >= interval.1 || !follows {
-            return Err(Malformed);
-        }
-        intervals.push(interval);
-    }
-    let source = decode_source(reader)?.to_source(key);
-    Ok(SourceState { source, intervals, marker, gone: (gone != 0).then_some(Timestamp(gone)), told })
-}
-
-/// Decodes the payload of a snapshot frame of this version.
-pub fn decode_snapshot(payload: &[u8], version: u8) -> Result<Snapshot, Malformed> {
-    let mut reader = Reader::new(payload);
-    let mut snapshot = Snapshot::default();
-    for _ in 0..reader.u32()? {
-        let number = OutputNumber(reader.u8()?);
-        let removed = reader.u8()? & REGISTRY_REMOVED != 0;
-        let length = usize::from(reader.u16()?);
-        let name = str::from_utf8(reader.take(length)?).map_err(|_| Malformed)?.to_owned();
-        if usize::from(number.0) >= OUTPUTS_MAX {
-            return Err(Malformed);
-        }
-        snapshot.registry.push(RegistryEntry { number, name, removed });
-    }
-    for _ in 0..reader.u32()? {
-        snapshot.sources.push(decode_source_state(&mut reader, version)?);
-    }
-    for _ in 0..reader.u32()? {
-        let length = reader.u32()? as usize;
-        snapshot.commits.push(decode_commit(reader.take(length)?, version)?);
-    }
-    if reader.is_empty() { Ok(snapshot) } else { Err(Malformed) }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Snapshots: everything that a log knows, as frames for the beginning of a segment.
 //!
-//! Guarantees: the frames together contain everything, and leave half of a segment free. If there are too many sources for
-//! that, those that have been gone for the longest time are dropped. If all sources exist, that is an error that says so.
+//! Guarantees: the frames leave half of a segment free, whoever made how many sources. If there are too many for that, those that
+//! have been gone for the longest time are dropped, then those about which nothing was recorded for the longest time. The caller
+//! is told how many. Registry and commits are never dropped: only if these alone have no space, that is an error.
 
 use super::builder::Group;
 use super::frame::FrameKind;
+use super::positions::Shed;
 use super::record::{commit_bytes, encode_snapshot, source_state_bytes};
 use super::writer::LogState;
 use super::{Commit, SourceState, WalError};
@@ -12,31 +14,32 @@ use crate::env::Timestamp;
 use crate::limits::FRAME_PAYLOAD_TARGET_BYTES;
 use std::path::Path;
 
-/// Fills `group` with finished snapshot frames of at most `room` bytes in total.
+/// Fills `group` with finished snapshot frames of at most `room` bytes in total. Returns which sources had to be dropped for that.
 pub(crate) fn build_snapshot(
     group: &mut Group,
     state: &mut LogState,
     now: Timestamp,
     room: u64,
     directory: &Path,
-) -> Result<(), WalError> {
+) -> Result<Shed, WalError> {
+    let mut shed = Shed::default();
     loop {
         fill(group, state, now);
-        let bytes: u64 = group.frames().iter().map(|frame| frame.length() as u64).sum();
+        let bytes = group.frame_bytes();
         if bytes <= room {
-            return Ok(());
+            return Ok(shed);
         }
-        // Drops a sixteenth at a time, so that the table is not encoded once for each dropped tombstone.
-        let gone = state.sources.gone();
-        state.sources.keep_gone(gone.saturating_sub(state.sources.len().div_ceil(16)));
-        if gone == 0 {
+        if state.sources.is_empty() {
             let reason = format!(
-                "the positions of {} sources and the cursors take {bytes} bytes, but half a segment has {room}: \
-                 raise the segment size of the write-ahead log or follow fewer files",
-                state.sources.len()
+                "the outputs and their cursors take {bytes} bytes, but half a segment has {room}: raise wal.segment_bytes or use \
+                 fewer outputs"
             );
             return Err(WalError::Unusable { path: directory.to_path_buf(), reason });
         }
+        // A sixteenth of the room is left free, so that the table is not encoded and sorted for each source that is new.
+        let more = state.sources.shed((bytes - room + room / 16) as usize, source_state_bytes);
+        shed.gone += more.gone;
+        shed.existing += more.existing;
     }
 }
 

@@ -3,32 +3,32 @@
 //! Guarantees: a group of up to half a segment is appended as a whole or refused before a byte is written. It is published when
 //! all of it is in the file, and from then on it survives the death of the process. Data never uses the space that commits
 //! need, so a full log can always be emptied. A failed write or sync poisons the writer, and nothing is retried (invariant E7).
-//! The snapshot of every segment contains all positions, cursors and outputs. Never waits: work that may block is returned as
+//! The snapshot of every segment contains all cursors and outputs, and the positions that half a segment has space for. Never waits: work that may block is returned as
 //! [`super::standby::Maintenance`] and [`SyncTarget`].
 
 mod durable;
 mod plan;
+mod snapshots;
 mod staging;
 
 use super::builder::{FrameBuilder, Group, Stamp};
 use super::commits::Commits;
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::log::{Log, LogStart, Place};
-use super::positions::SourceTable;
+use super::positions::{Recorded, SourceTable};
 use super::recent::Recent;
 use super::record::encode_commit;
 use super::recovery::RecoveredLog;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, Standby, io_error};
-use super::snapshot::build_snapshot;
 use super::standby::Unsettled;
 use super::{Commit, LogId, RegistryEntry, Sequence, WalError, WalOptions, WalType};
 use crate::batch::Source;
 use crate::env::{Disk, Env, Pool, Sabotage, Timestamp};
 use crate::limits::{
-    EPOCH_MAX, RECENT_FRAME_BYTES_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, TOMBSTONES_MIN,
-    commit_state_bytes_max,
+    EPOCH_MAX, RECENT_FRAME_BYTES_MAX, SEGMENT_NUMBER_MAX, SEGMENTS_RESERVED, SEQUENCE_MAX, commit_state_bytes_max,
 };
 use crate::signal::Signal;
+use crate::spell::Spell;
 use durable::Mark;
 use staging::Staging;
 use std::cell::RefCell;
@@ -126,6 +126,8 @@ pub struct Writer<E: Env> {
     signals: Vec<Arc<Signal>>,
     signals_generation: u64,
     refused: bool,
+    /// Snapshots without space for all positions.
+    crowded: Spell,
 }
 
 impl<E: Env> Writer<E> {
@@ -208,6 +210,7 @@ impl<E: Env> Writer<E> {
             signals: Vec::new(),
             signals_generation: u64::MAX,
             refused: false,
+            crowded: Spell::default(),
         };
         writer.begin_epoch(recovered.sealed)?;
         Ok(writer)
@@ -421,36 +424,6 @@ impl<E: Env> Writer<E> {
         self.write_snapshot()
     }
 
-    fn build_snapshot(&mut self) -> Result<(), WalError> {
-        let room = self.frame_bytes_max();
-        // Every source is visited here anyway.
-        let (now, sources) = (self.env.wall(), &mut self.state.sources);
-        sources.expire(now);
-        self.sources_max = self.sources_max.max(sources.existing(now));
-        // Twice as many, so that a component that reports a returned source has dropped it first.
-        let kept = 2 * self.sources_max.max(TOMBSTONES_MIN);
-        // Not one by one, because each time sorts all missing sources.
-        if sources.gone() > kept + kept / 8 {
-            sources.keep_gone(kept);
-        }
-        if E::Disk::sabotaged(Sabotage::ForgetStates) {
-            self.state.commits.forget_states();
-        }
-        build_snapshot(&mut self.snapshot, &mut self.state, self.env.wall(), room, self.log.directory())?;
-        let bytes = self.snapshot.frames().iter().map(|frame| frame.length() as u64).sum();
-        self.log.counters.snapshot_bytes.set(bytes);
-        let ranges = self.state.sources.iter().map(|source| source.intervals.len() as u64).sum();
-        self.log.counters.snapshot_ranges.set(ranges);
-        Ok(())
-    }
-
-    fn write_snapshot(&mut self) -> Result<(), WalError> {
-        let mut snapshot = std::mem::take(&mut self.snapshot);
-        let written = snapshot.frames_mut().iter_mut().try_for_each(|frame| self.write(frame, false));
-        self.snapshot = snapshot;
-        written
-    }
-
     fn write(&mut self, frame: &mut FrameBuilder, more: bool) -> Result<(), WalError> {
         let starts_epoch = std::mem::take(&mut self.starts_epoch);
         self.write_stamped(frame, more, starts_epoch)
@@ -499,9 +472,10 @@ impl<E: Env> Writer<E> {
         counters.events.add(frame.event_count() as u64);
         counters.discarded.add(frame.discarded());
         frame.count_outputs(|output, events| self.log.count_appended(output, events));
+        let when = Recorded { epoch: self.epoch, at: self.env.wall() };
         for recorded in frame.recorded() {
-            let gone = recorded.gone.then(|| self.env.wall());
-            self.state.sources.insert(&recorded.source, &recorded.range, gone, self.epoch);
+            let gone = recorded.gone.then_some(when.at);
+            self.state.sources.insert(&recorded.source, &recorded.range, gone, when);
         }
     }
 

@@ -258,7 +258,7 @@ impl<F> Followed<F> {
             from = span.to.unwrap_or(span.from);
         }
         let marker = self.last().marker.unwrap_or_default();
-        SourceState { source: self.source.clone(), intervals, marker, gone: None, told: 0 }
+        SourceState { source: self.source.clone(), intervals, marker, gone: None, told: 0, recorded: Timestamp(0) }
     }
 }
 
@@ -281,7 +281,8 @@ mod tests {
         let identity = Identity { inode, head: Head::of(b"a\n") };
         let path = PathBuf::from("/log/a");
         let source = new_source(SourceKey(9), "app".into(), &identity, &path);
-        let state = SourceState { source: source.clone(), intervals, marker: 77, gone: None, told: 0 };
+        let state =
+            SourceState { source: source.clone(), intervals, marker: 77, gone: None, told: 0, recorded: Timestamp(0) };
         Followed {
             source,
             identity,

@@ -367,6 +367,7 @@ mod tests {
             marker: tail_marker(&content[..end]),
             gone: None,
             told: 0,
+            recorded: Timestamp(0),
         }
     }
 

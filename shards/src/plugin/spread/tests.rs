@@ -3,6 +3,8 @@
 use super::*;
 use crate::batch::Batch;
 
+const FIRST: Recorded = Recorded { epoch: 1, at: Timestamp(0) };
+
 const LANES: usize = 3;
 
 fn source(key: u128) -> Arc<Source> {
@@ -27,8 +29,8 @@ impl Fixture {
 
     fn record(&mut self, lane: usize, batch: &Batch) {
         let gone = batch.gone.then_some(batch.received);
-        self.logs[lane].insert(&batch.source, &batch.settled, None, 1);
-        self.logs[lane].insert(&batch.source, &batch.range, gone, 1);
+        self.logs[lane].insert(&batch.source, &batch.settled, None, FIRST);
+        self.logs[lane].insert(&batch.source, &batch.range, gone, FIRST);
     }
 
     /// Sends a range to the next WAL in turn. Returns what was settled.
@@ -81,7 +83,14 @@ impl Fixture {
 
 fn state(key: u128, intervals: &[(u64, u64)]) -> SourceState {
     let marker = intervals.last().map_or(0, |interval| interval.1) + 7;
-    SourceState { source: source(key), intervals: intervals.to_vec(), marker, gone: None, told: 1 }
+    SourceState {
+        source: source(key),
+        intervals: intervals.to_vec(),
+        marker,
+        gone: None,
+        told: 1,
+        recorded: Timestamp(0),
+    }
 }
 
 #[test]

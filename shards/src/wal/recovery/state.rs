@@ -5,6 +5,7 @@
 use super::RecoveredLog;
 use crate::env::Disk;
 use crate::wal::frame::{FrameError, FrameKind, FrameView};
+use crate::wal::positions::Recorded;
 use crate::wal::record::{decode_commit, decode_snapshot};
 use crate::wal::scan::frame_at;
 use crate::wal::segment::SEGMENT_HEADER_BYTES;
@@ -29,15 +30,14 @@ pub(super) fn apply(state: &mut LogState, named_in: &mut u32, view: &FrameView<'
     let header = view.header();
     match header.kind {
         FrameKind::Events => {
+            let when = Recorded { epoch: header.epoch, at: header.written.unwrap_or(header.timestamp) };
             for position in view.positions() {
                 let position = position?;
                 let gone = position.gone.then_some(header.timestamp);
                 match position.record {
-                    Some(record) => {
-                        state.sources.insert(&record.to_source(position.key), &position.range, gone, header.epoch)
-                    }
+                    Some(record) => state.sources.insert(&record.to_source(position.key), &position.range, gone, when),
                     // Its record was in the damaged part. The bytes are read again.
-                    None => drop(state.sources.extend(position.key, &position.range, gone, header.epoch)),
+                    None => drop(state.sources.extend(position.key, &position.range, gone, when)),
                 }
             }
         }

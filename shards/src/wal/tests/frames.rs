@@ -95,8 +95,9 @@ fn commit_and_snapshot_round_trip() {
     state.commits.take(lost.clone());
     state.registry.push(RegistryEntry { number: OutputNumber(3), name: "es".into(), removed: true });
     let ranges = [(0, 5), (7, 9)];
+    let when = crate::wal::positions::Recorded { epoch: 3, at: Timestamp(9) };
     for (from, to) in ranges {
-        state.sources.insert(&source(), &SourceRange { from, to, marker: to }, Some(Timestamp(8)), 3);
+        state.sources.insert(&source(), &SourceRange { from, to, marker: to }, Some(Timestamp(8)), when);
     }
     let mut group = Group::new();
     let directory = Path::new(DIRECTORY);

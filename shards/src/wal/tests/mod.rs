@@ -7,6 +7,7 @@ mod fixtures;
 mod frames;
 mod full;
 mod model;
+mod positions;
 mod recovery;
 mod rolling;
 mod space;

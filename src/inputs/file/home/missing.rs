@@ -23,7 +23,7 @@ use std::time::Duration;
 use tailwater_shards::batch::{Source, SourceKey, SourceRange};
 use tailwater_shards::counted::counted;
 use tailwater_shards::counters::Lost;
-use tailwater_shards::env::{Disk, Env, Stat};
+use tailwater_shards::env::{Disk, Env, Stat, Timestamp};
 use tailwater_shards::wal::SourceState;
 
 /// Number of ticks after which files that could not be opened are searched again. Those under the patterns are opened as soon
@@ -115,7 +115,8 @@ impl<E: Env> Home<'_, E> {
             descriptor: note.descriptor.clone(),
             repeatable: true,
         });
-        let state = SourceState { source, intervals: Vec::new(), marker: 0, gone: None, told: 0 };
+        let state =
+            SourceState { source, intervals: Vec::new(), marker: 0, gone: None, told: 0, recorded: Timestamp(0) };
         Missing { sought: Sought { state, descriptor }, seen_length: note.seen_length, note: Some(note), closed: false }
     }
 

@@ -102,6 +102,7 @@ impl Log {
             marker: kept.marker,
             gone: kept.gone.then_some(Timestamp(1)),
             told: 0,
+            recorded: Timestamp(0),
         };
         self.sources.values().map(state).collect()
     }

@@ -1,0 +1,60 @@
+//! More files of an ordinary user than half a segment of the write-ahead log has positions for. The product goes on, over kills
+//! too, and reads the file of somebody else.
+
+use crate::case::Case;
+use crate::product::{Product, give_away, is_root};
+use crate::running::append;
+use crate::wait::wait_for;
+use std::fs;
+use std::process::Command;
+
+const FILES: u64 = 1_500;
+
+/// Makes `FILES` files with names of 200 bytes and a line each, as an ordinary user; without root as this one.
+fn crowd(case: &Case, folder: &str) {
+    let folder = case.path(folder);
+    fs::create_dir(&folder).expect("a folder");
+    give_away(&folder);
+    let name = "n".repeat(190);
+    let script = format!("i=0; while [ $i -lt {FILES} ]; do echo line $i of {name} > {name}$i.log; i=$((i+1)); done");
+    let mut command = Command::new(if is_root() { "setpriv" } else { "sh" });
+    if is_root() {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "sh"]);
+    }
+    let status = command.arg("-ec").arg(script).current_dir(folder).status().expect("a shell");
+    assert!(status.success());
+}
+
+fn wait_for_line(case: &Case, product: &mut Product, line: &str) {
+    wait_for(&format!("the line {line}"), || {
+        let output = fs::read_to_string(case.output()).unwrap_or_default();
+        if output.contains(line) { Ok(()) } else { Err(product.state()) }
+    });
+}
+
+#[test]
+fn a_crowd_of_files_ends_neither_the_process_nor_a_later_start() {
+    let mut case = Case::new("crowd");
+    case.extra = "wal: {segment_bytes: 1MiB, max_bytes: 16MiB}\n".to_owned();
+    fs::create_dir(case.path("logs/app")).expect("a folder");
+    let neighbour = case.write("logs/app/app.log", b"before the crowd\n");
+    crowd(&case, "logs/early");
+    let include = case.path("logs/*/*.log").display().to_string();
+    let input = format!("{{type: file, max_line_bytes: 4KiB, include: [\"{include}\"]}}");
+    let config = case.configure(&input, &case.json_output());
+    let mut product = Product::start(&case, &config);
+    product.expect("positions of");
+    wait_for_line(&case, &mut product, "before the crowd");
+    crowd(&case, "logs/late");
+    append(&neighbour, b"after the crowd\n");
+    wait_for_line(&case, &mut product, "after the crowd");
+    for start in 1..=2 {
+        product.kill();
+        product = Product::start(&case, &config);
+        product.expect("positions of");
+        append(&neighbour, format!("after start {start}\n").as_bytes());
+        wait_for_line(&case, &mut product, &format!("after start {start}"));
+    }
+    assert!(product.is_running(), "{}", product.state());
+    product.terminate();
+}
