@@ -334,9 +334,9 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_leave_for_want_of_room() {
-        let list = format!("- redact: {{presets: [email], with: \"{}\"}}", "x".repeat(9 << 20));
+        let list = format!("- redact: {{presets: [email], with: \"{}\"}}", "x".repeat(5 << 20));
         let mut bench = Bench::try_new(&list).expect("valid");
-        let event = r#"{"a":"ann@example.com","b":1,"c":["bob@example.com"]}"#;
+        let event = r#"{"a":"ann@example.com bob@example.com","b":1,"c":["bob@example.com ann@example.com"]}"#;
         assert_eq!(bench.event(event).as_deref(), Some(r#"{"file":"a.log","b":1}"#));
         assert_eq!(bench.failures(), 1);
     }
