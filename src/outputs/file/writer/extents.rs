@@ -118,12 +118,21 @@ impl<D: Disk> Note<D> {
     }
 }
 
+/// What tells files apart: see [`Identity::fits`].
+type Key = (u64, i64, u64);
+
+/// A file system that is mounted again may have another device number, while its files are the same.
+fn key(identity: &Identity) -> Key {
+    let device = if identity.created == 0 { identity.device } else { 0 };
+    (identity.inode, identity.created, device)
+}
+
 /// See the module.
 pub(super) struct Extents<D: Disk> {
     file: Arc<D::File>,
     boot: Option<u128>,
     /// What earlier processes have written since the machine was switched on. None if that is unknown.
-    earlier: Option<BTreeMap<Identity, Extent>>,
+    earlier: Option<BTreeMap<Key, Extent>>,
     sequence: Arc<AtomicU64>,
     records: BTreeMap<Identity, Record>,
     free: Vec<u64>,
@@ -158,13 +167,13 @@ impl<D: Disk> Extents<D> {
             count = index + 1;
             let is_valid = |(extent, _): &(Extent, bool)| valid.is_some_and(|(run, _)| extent.sequence > run.sequence);
             let is_newer = |(extent, _): &(Extent, bool)| {
-                earlier.get(&extent.identity).is_none_or(|known: &Extent| known.sequence < extent.sequence)
+                earlier.get(&key(&extent.identity)).is_none_or(|known: &Extent| known.sequence < extent.sequence)
             };
             let Some((extent, is_second)) = found.filter(is_valid).filter(is_newer) else {
                 free.push(index);
                 continue;
             };
-            earlier.insert(extent.identity, extent);
+            earlier.insert(key(&extent.identity), extent);
             let record = Record { index, used: 0, is_second: Arc::new(AtomicBool::new(!is_second)) };
             let replaced: Option<Record> = records.insert(extent.identity, record);
             free.extend(replaced.map(|record| record.index));
@@ -181,7 +190,7 @@ impl<D: Disk> Extents<D> {
     /// Whether this output wrote all bytes of a file of `length` bytes after the first `known`, as far as that can be told.
     pub(super) fn covers(&self, file: &D::File, identity: &Identity, known: u64, length: u64) -> io::Result<bool> {
         let Some(earlier) = &self.earlier else { return Ok(true) };
-        let extent = earlier.get(identity).filter(|extent| extent.end >= length);
+        let extent = earlier.get(&key(identity)).filter(|extent| extent.end >= length);
         let Some(extent) = extent else { return Ok(length <= known) };
         if length <= extent.begin.max(known) {
             return Ok(true);
@@ -295,6 +304,23 @@ mod tests {
         write(&disk);
         disk.crash(Crash::Power);
         assert!(covers(&disk, b"a\nbb\ncc\nd"), "nothing is known");
+    }
+
+    #[test]
+    fn file_system_that_is_mounted_again_has_the_same_files() {
+        let disk = SimDisk::new(1);
+        write(&disk);
+        disk.outside().write("/x", b"a\nbb\ncc\n").expect("there is room");
+        let disk = disk.of_this_process();
+        let extents = Extents::open(&disk, Path::new(PATH)).expect("it opens");
+        let file = disk.open(Path::new("/x"), Open::Read).expect("it is there");
+        for (other, is_same) in [
+            (Identity { device: 9, ..FILE }, true),
+            (Identity { created: 9, ..FILE }, false),
+            (Identity { inode: 9, ..FILE }, false),
+        ] {
+            assert_eq!(extents.covers(&file, &other, 2, 8).expect("it can be read"), is_same, "{other:?}");
+        }
     }
 
     /// Everything was on the disk when the power was lost.
