@@ -29,14 +29,7 @@ pub struct Objection {
 
 /// Creates the directory, and refuses one that others could change. Says who could put another one in its place.
 pub fn prepare(path: &Path) -> Result<Option<Objection>, WalError> {
-    // A failure is reported when the directory is opened.
-    let _ = RealDisk::new().create_dir_all(path);
-    match objection(path) {
-        Some(Objection { what, help }) => {
-            Err(WalError::Unusable { path: path.to_owned(), reason: format!("{what}: {help}") })
-        }
-        None => Ok(doubt(path)),
-    }
+    Trusted::own().prepare(path)
 }
 
 /// Why a start refuses the directory. None if it does not exist.
@@ -75,6 +68,24 @@ impl Trusted {
                 Some((format!("the members of the group {group} can"), 'g'))
             }
             _ => None,
+        }
+    }
+
+    fn prepare(self, path: &Path) -> Result<Option<Objection>, WalError> {
+        // Nothing is created where the link of a stranger leads.
+        self.accept(path)?;
+        // A failure is reported when the directory is opened.
+        let _ = RealDisk::new().create_dir_all(path);
+        self.accept(path)?;
+        Ok(self.doubt(path))
+    }
+
+    fn accept(self, path: &Path) -> Result<(), WalError> {
+        match self.objection(path) {
+            Some(Objection { what, help }) => {
+                Err(WalError::Unusable { path: path.to_owned(), reason: format!("{what}: {help}") })
+            }
+            None => Ok(()),
         }
     }
 
@@ -208,6 +219,11 @@ mod tests {
         assert!(own.objection(&link).is_none(), "our own link");
         std::os::unix::fs::lchown(&link, Some(65534), None).expect("a new owner");
         assert!(own.objection(&link.join("x")).expect("refused").what.contains("symbolic link of the user 65534"));
+        let (target, led) = (made(parent.path(), "target", 0o700), parent.path().join("led"));
+        symlink(&target, &led).expect("made");
+        std::os::unix::fs::lchown(&led, Some(65534), None).expect("a new owner");
+        own.prepare(&led.join("data")).expect_err("refused");
+        assert_eq!(fs::read_dir(&target).expect("there").count(), 0, "nothing is created behind it");
     }
 
     #[test]

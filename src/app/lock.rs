@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tailwater_shards::env::Disk;
 use tailwater_shards::stop::Stop;
+use tailwater_shards::wal::manifest::lock_path;
 
 /// How long to wait for it, and how often to look.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Returns when no other process has the lock, or when it was waited for long enough. Blocks: call it before any shard runs.
 pub fn wait_for_lock<D: Disk>(disk: &D, data_dir: &Path, stop: &Stop) {
-    let (path, begun) = (data_dir.join("lock"), Instant::now());
+    let (path, begun) = (lock_path(data_dir), Instant::now());
     let mut told = false;
     while matches!(disk.lock(&path), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
         && begun.elapsed() < LOCK_WAIT

@@ -1,8 +1,9 @@
 //! `demo`: shows the whole pipeline on live input, without setup.
 //!
-//! Writes a JSON log to a new temporary directory that only its owner can enter, and rotates it, follows it through the write-ahead log, transforms its
-//! events, and writes them to an archive in the same directory, and to a server if one is given. At the end it checks in the
-//! archive what happened to every line that was written. A server that does not respond delays the end, but never prevents it.
+//! Writes a JSON log to a new temporary directory that only its owner can enter, and rotates it, follows it through the
+//! write-ahead log, transforms its events, and writes them to an archive in the same directory, and to a server if one is
+//! given. At the end it checks in the archive what happened to every line that was written. A server that does not respond
+//! delays the end, but never prevents it.
 
 mod place;
 mod writer;

@@ -32,6 +32,11 @@ pub struct DataDirectory<D: Disk> {
     _lock: Option<D::Lock>,
 }
 
+/// The file in the data directory `root` that a running engine has locked.
+pub fn lock_path(root: &Path) -> PathBuf {
+    root.join("lock")
+}
+
 impl<D: Disk> DataDirectory<D> {
     /// Opens the directory for an engine, creates it if missing, and locks it. Blocks.
     pub fn open(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
@@ -40,7 +45,7 @@ impl<D: Disk> DataDirectory<D> {
                 format!("the data directory cannot be created ({error}): set data_dir to a writable directory");
             WalError::Unusable { path: root.to_path_buf(), reason }
         })?;
-        let lock_path = root.join("lock");
+        let lock_path = lock_path(root);
         let lock = disk.lock(&lock_path).map_err(|error| {
             let reason = if error.kind() == io::ErrorKind::WouldBlock {
                 "another Tailwater process uses this data directory: stop it, or set a different data_dir for this one"

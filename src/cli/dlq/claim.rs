@@ -14,6 +14,7 @@ use tailwater_shards::dlq::store::{SEAL_REQUEST, move_into, settle};
 use tailwater_shards::dlq::{KeptLetter, shard_folder};
 use tailwater_shards::env::{Disk, ShardId};
 use tailwater_shards::glommio_env::RealDisk;
+use tailwater_shards::wal::manifest::lock_path;
 
 /// How long to wait for a running engine to seal a segment.
 const SEAL_WAIT: Duration = Duration::from_secs(10);
@@ -81,10 +82,11 @@ impl Queue {
 
     /// The lock of the data directory; none if an engine holds it.
     fn engine_lock(&self) -> anyhow::Result<Option<<RealDisk as Disk>::Lock>> {
-        match self.disk.lock(&self.root.join("lock")) {
+        let path = lock_path(&self.root);
+        match self.disk.lock(&path) {
             Ok(lock) => Ok(Some(lock)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(unreadable(&self.root.join("lock"), &error)),
+            Err(error) => Err(unreadable(&path, &error)),
         }
     }
 

@@ -15,7 +15,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use tailwater_shards::glommio_env::{RealDisk, install_map_fault_handler};
 use tailwater_shards::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, FrameView};
-use tailwater_shards::wal::manifest::{DataDirectory, KnownLogs};
+use tailwater_shards::wal::manifest::{DataDirectory, KnownLogs, lock_path};
 use tailwater_shards::wal::recovery::{RecoveredLog, scan_log};
 use tailwater_shards::wal::segment::SEGMENT_HEADER_BYTES;
 use tailwater_shards::wal::{LogId, RegistryEntry};
@@ -112,7 +112,7 @@ impl Data {
 /// The engine's lock, shared with other readers, if no engine holds it; and whether one does. Writes nothing and never creates
 /// the file, so that a read-only file system works too.
 fn lock(root: &Path) -> (Option<File>, bool) {
-    let path = root.join("lock");
+    let path = lock_path(root);
     let unlocked = |error: std::io::Error| {
         output::complain(&format!(
             "note: {} cannot be locked ({error}): it is unknown whether Tailwater is running here\n",
