@@ -11,6 +11,7 @@ use tailwater_shards::sim::{Crash, Outside, Prng, SimDisk};
 
 mod crash;
 mod kept;
+mod neighbours;
 mod others;
 mod output;
 mod shared;

@@ -6,6 +6,7 @@
 mod ends;
 mod extents;
 mod hold;
+mod judge;
 mod others;
 mod places;
 mod recover;
@@ -20,7 +21,7 @@ pub use hold::Hold;
 use hold::is_held;
 use places::{Place, Places, is_gone};
 pub use target::Target;
-use target::{RAW_STEP, compressed_at_most, target, whole_lines};
+use target::{compressed_at_most, target, whole_lines};
 pub use words::{advice, explain};
 use words::{is_of_path, naming, refusal};
 

@@ -8,6 +8,7 @@
 //!
 //! Does not look at who owns a file or how many names it has: [`super::hold`] does, when the file is open.
 
+use super::judge::Writers;
 use super::words::Link;
 use super::*;
 use std::ffi::OsString;
@@ -86,6 +87,11 @@ impl<D: Disk> Places<D> {
     pub(super) fn stat(&self, path: &Path) -> io::Result<Stat> {
         let place = self.place(path)?;
         place.directory.stat_name(&place.name)
+    }
+
+    /// Who can write to a file besides this process.
+    pub(super) fn writers(&self, stat: &Stat) -> Writers {
+        Writers::of(stat, self.disk.user())
     }
 
     /// Whether a file is at its path.

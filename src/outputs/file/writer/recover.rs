@@ -12,13 +12,11 @@
 //! then cut: it is a regular file, the known one, and has no other name. What is behind a link, or is something else by now, is
 //! reported and left as it is, and the other files are restored.
 
+use super::judge::{Start, Writers};
 use super::whole::{Whole, whole_bytes};
 use super::*;
 use crate::config::claims::key_of;
 use tailwater_shards::env::located::Located;
-
-/// Bytes that a member may have in addition to its content.
-const MEMBER_ROOM: u64 = 64;
 
 /// The next commit follows within a second and is durable soon after. Bytes that were written until then belong to this
 /// commit.
@@ -86,25 +84,40 @@ impl From<&Opened> for Known {
 type ForCutting<D> = (Arc<<D as Disk>::File>, Option<Hold<D>>);
 
 /// A known file and where it was found.
-struct Found {
+pub(super) struct Found {
     known: Known,
-    at: PathBuf,
+    pub(super) at: PathBuf,
     identity: Identity,
     length: u64,
     modified: i64,
+    pub(super) writers: Writers,
     /// Another program wrote the last bytes.
     is_foreign: bool,
 }
 
 impl Found {
     /// Whether nobody wrote to it after the next commit was due.
-    fn is_of(&self, made: i64) -> bool {
+    pub(super) fn is_of(&self, made: i64) -> bool {
         self.beyond() == 0 || made != 0 && self.modified <= made.saturating_add(NEXT_COMMIT_NANOS)
     }
 
     /// Number of bytes after the known length.
-    fn beyond(&self) -> u64 {
+    pub(super) fn beyond(&self) -> u64 {
         self.length.saturating_sub(self.known.length)
+    }
+
+    /// Whether it is certainly not compressed.
+    pub(super) fn is_plain(&self) -> bool {
+        self.known.compression == Some(Compression::None)
+    }
+
+    /// A file without compression that has this many bytes after the commit.
+    #[cfg(test)]
+    pub(super) fn for_test(writers: Writers, beyond: u64, modified: i64) -> Found {
+        let (path, identity) = (b"/x".to_vec(), Identity { device: 1, inode: 2, created: 3 });
+        let (compression, committed) = (Some(Compression::None), Some((0, 0)));
+        let known = Known { path, identity, length: 0, marker: 0, compression, committed, left: None };
+        Found { known, at: "/x".into(), identity, length: beyond, modified, writers, is_foreign: false }
     }
 
     fn is_moved(&self) -> bool {
@@ -158,7 +171,10 @@ impl<D: Disk> Writer<D> {
         let made = state.made;
         let (foreign, found): (Vec<Found>, Vec<Found>) =
             self.find_all(self.known_files(state))?.into_iter().partition(|found| found.is_foreign);
-        let why = self.why_kept(&found, made, again_bytes);
+        let (is_damaged, has_ended) = (self.journal.is_damaged(), self.journal.has_ended());
+        let kept = Start { made, again_bytes, is_damaged, has_ended }.kept(&found);
+        kept.iter().for_each(|(writers, (found, why))| self.tell_of_kept(*writers, found, why));
+        let kept: BTreeSet<Writers> = kept.into_keys().collect();
         let mut batch = Batch { records: Vec::new(), holds: Vec::new(), files: 0 };
         for found in foreign {
             self.warn(&format!(
@@ -170,8 +186,8 @@ impl<D: Disk> Writer<D> {
             batch.records.push(found.known.is_left());
         }
         for found in found {
-            let path = found.known.path.clone();
-            self.restore_one(found, why.is_some(), &mut batch).map_err(|error| naming(as_path(&path), error))?;
+            let (path, is_kept) = (found.known.path.clone(), kept.contains(&found.writers));
+            self.restore_one(found, is_kept, &mut batch).map_err(|error| naming(as_path(&path), error))?;
         }
         self.put_down(&mut batch)?;
         self.journal.mend()?;
@@ -186,36 +202,6 @@ impl<D: Disk> Writer<D> {
             }
         }
         Ok(())
-    }
-
-    /// Why what was written after the commit is not removed, if so. Reports it.
-    fn why_kept(&self, found: &[Found], made: i64, again_bytes: Option<u64>) -> Option<String> {
-        let beyond: u64 = found.iter().map(Found::beyond).sum();
-        let is_plain = |found: &Found| found.known.compression == Some(Compression::None);
-        let members = found.iter().filter(|found| !is_plain(found)).count() as u64;
-        // Also the end of a line that was incomplete, before anything that was written to a file.
-        let around =
-            |bytes: u64| found.len() as u64 + if members > 0 { bytes / RAW_STEP + members * MEMBER_ROOM } else { 0 };
-        let why = match again_bytes {
-            _ if beyond == 0 => None,
-            None => Some("not everything that was written since then will be delivered again".to_owned()),
-            Some(_) if self.journal.is_damaged() => Some("the journal of opened files is damaged".to_owned()),
-            // If a WAL lost its last frames, or failed to make them durable, the sources repeat their events.
-            Some(_) if !self.journal.has_ended() && found.iter().all(|found| found.is_of(made)) => None,
-            Some(bytes) if beyond > bytes.saturating_add(around(bytes)) => Some(format!(
-                "only {} will be delivered again, so some of them are not its own",
-                counted(bytes, "byte")
-            )),
-            Some(_) => None,
-        };
-        if let Some(why) = &why {
-            self.warn(&format!(
-                "its files contain {} more than its last commit, and {why}: they are not truncated, and the last events in them may \
-                 be repeated",
-                counted(beyond, "byte")
-            ));
-        }
-        why
     }
 
     /// Restores one file. If no descriptor is left, closes those that were restored before.
@@ -233,6 +219,11 @@ impl<D: Disk> Writer<D> {
             return Ok(());
         };
         let stat = file.stat()?;
+        if stat.length > found.length && found.writers != Writers::Nobody {
+            self.warn(&format!("{}: another program is writing to it; it is not changed", found.at.display()));
+            batch.records.push(found.known.is_left());
+            return Ok(());
+        }
         // Through another path, it may be shorter by now.
         if stat.length > found.length {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "another program is changing it"));
@@ -347,16 +338,18 @@ impl<D: Disk> Writer<D> {
     /// others may write to it from here on.
     fn find(&mut self, known: Known, left: &mut Vec<Opened>) -> io::Result<Option<Found>> {
         let path = as_path(&known.path);
-        let Some(at) = self.locate(path, &known.identity)? else {
-            self.tell_of_missing(&known);
-            return Ok(None);
+        let looked = match self.locate(path, &known.identity)? {
+            Some(at) => self.places.stat(&at).map(|stat| (at, stat)),
+            None => Err(io::ErrorKind::NotFound.into()),
         };
-        let stat = match self.places.stat(&at) {
+        let (at, stat) = match looked {
             Err(error) if is_gone(&error) => {
                 self.tell_of_missing(&known);
+                // Whoever took it away may bring it back, with bytes that are written again by then.
+                left.extend((known.left.is_none() && self.places.is_ready()).then(|| known.is_left()));
                 return Ok(None);
             }
-            stat => stat?,
+            looked => looked?,
         };
         if known.is_for_others(stat.length) {
             let shown = at.display();
@@ -380,13 +373,14 @@ impl<D: Disk> Writer<D> {
         };
         let stat = file.stat()?;
         let (identity, length, modified) = (Identity::of(&stat), stat.length, stat.modified.0);
+        let writers = self.places.writers(&stat);
         if length >= known.length && known.marker != 0 && marker_of(&*file, known.length)? != known.marker {
             self.warn(&format!("{} was rewritten by another program; it is not changed", at.display()));
             left.push(known.is_left());
             return Ok(None);
         }
         let is_foreign = !self.extents.covers(&file, &identity, known.length, length)?;
-        Ok(Some(Found { known, at, identity, length, modified, is_foreign }))
+        Ok(Some(Found { known, at, identity, length, modified, writers, is_foreign }))
     }
 
     /// [`Writer::open_known`], or none with a message if something else is there by now.
