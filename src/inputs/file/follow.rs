@@ -95,6 +95,8 @@ pub struct Followed<F> {
     pub identity: Identity,
     /// Its last known path.
     pub path: PathBuf,
+    /// The user that owned it when it was found.
+    pub owner: u32,
     /// The open file; none while a quiet file is kept closed.
     pub file: Option<Arc<F>>,
     /// The ranges to read. Never empty, and the last one is open-ended.
@@ -287,6 +289,7 @@ mod tests {
             source,
             identity,
             path,
+            owner: 0,
             file: None,
             spans: unread_spans(&state),
             seen_length,

@@ -38,6 +38,9 @@ pub struct Candidate {
     pub replaces: Option<FileId>,
     /// The file that was followed under its path before, wherever it is now.
     pub took_path_of: Option<FileId>,
+    /// Whether it was there at the first scan: reading starts where the settings say, and it may continue a file of an earlier
+    /// run that is gone.
+    pub first: bool,
 }
 
 /// What is needed to recognise files of earlier runs.
@@ -46,14 +49,12 @@ pub struct Knowledge {
     pub memory: Arc<Memory>,
     /// How lines are split.
     pub rules: Rules,
-    /// Where to start in a file that no earlier run read.
+    /// Where to start in a file that no earlier run read and that was there at the first scan.
     pub start_at: StartAt,
     /// Files that no earlier run knows and that were modified before this time count as read.
     pub ignored_before: Option<Timestamp>,
     /// This input. Files of other inputs are continued under new keys.
     pub input: Arc<str>,
-    /// Whether this is the first scan, in which a file at a known path may continue a file that is gone.
-    pub restart: bool,
 }
 
 impl Knowledge {
@@ -147,8 +148,8 @@ fn identify_one<D: Disk>(
     if begin.len() < archive::MAGIC_BYTES && archive::has_archive_extension(&candidate.path) {
         return Ok(Identified::UnfinishedCopy);
     }
-    let mut opened = recognise(&file, stat, knowledge)?;
-    if opened.state.is_none() && knowledge.restart {
+    let mut opened = recognise(&file, stat, knowledge, candidate.first)?;
+    if opened.state.is_none() && candidate.first {
         opened.state = replaced(scout, &file, candidate, &opened, knowledge)?;
         if let Some(state) = &opened.state {
             opened.spans = spans_of(&file, state, knowledge.rules)?;
@@ -246,7 +247,7 @@ fn begin_or_later<F: File>(file: &F, span: Span, rules: Rules, nuls: &mut Backwa
     Ok(find_beginning(file, span, rules, nuls)?.unwrap_or(span))
 }
 
-fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result<Opened<F>> {
+fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge, first: bool) -> io::Result<Opened<F>> {
     let head = read_exactly(file, 0, HEAD_BYTES)?;
     let sighting = Sighting { inode: Inode::of(&stat), length: stat.length, head: &head };
     let known = knowledge.memory.recognise(&sighting, &knowledge.input, |end| marker_at(file, end).ok());
@@ -264,7 +265,7 @@ fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge) -> io::Result
         opened.seen_length = stat.length;
         opened.spans = spans_of(file, &known.state, knowledge.rules)?;
         opened.state = Some(known.state.clone());
-    } else if stat.length > 0 && (knowledge.start_at == StartAt::End || knowledge.ignores(&stat)) {
+    } else if stat.length > 0 && (first && knowledge.start_at == StartAt::End || knowledge.ignores(&stat)) {
         let last = Span { from: stat.length, beginning: Beginning::LastLine, ..Span::WHOLE };
         let span = begin_or_later(file, last, knowledge.rules, &mut Backwards::within(FIRST_BYTES))?;
         opened.left_out = span.marker.filter(|_| span.from > 0).map(|marker| (span.from, marker));

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Guarantees: every line that was in a followed file while it was open is read once, in the order of the file. A file with
-//! unread bytes is never closed. Bytes that a truncation destroyed are counted. Positions are kept in the WAL, and a restart
+//! unread bytes is closed only if its owner (user) has too many open, and then opened again for its turn. Bytes that a truncation destroyed are counted. Positions are kept in the WAL, and a restart
 //! continues where it ends. Notes beside it name the files that still had unread bytes (see [`notes`]). Does not map files
 //! into memory. Symbolic and hard links are read only as far as the settings allow (see [`scout`]). Reads gzip and zstd archives only in place of a followed file that is gone.
 
@@ -272,7 +272,8 @@ impl<E: Env> InputSettings<E> for Settings {
 
     fn descriptors_max(&self) -> u64 {
         // In addition to the followed files: the watch, the files that are being identified, and what leads to one of them.
-        (owner::OPEN_FILES_MAX + home::files::HANDED_FILES_MAX + home::files::IDENTIFY_FILES + 6) as u64
+        (owner::descriptors::OPEN_FILES_HARD_MAX + home::files::HANDED_FILES_MAX + home::files::IDENTIFY_FILES + 6)
+            as u64
     }
 }
 

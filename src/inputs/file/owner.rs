@@ -1,10 +1,11 @@
 //! The files that one shard follows, and which of them have something to read.
 //!
 //! Guarantees: files with unread bytes take turns. A file that no path leads to any more stays open until it has been read
-//! and has not grown for `rotate_wait`. If too many files are open, only quiet files that are read and still have a path are
-//! closed. Recently active files are checked on each tick, quiet ones every ten seconds. Ticks come every second, and less
+//! and has not grown for `rotate_wait`. If too many files are open, those that still have a path are closed: first quiet files
+//! that are read, and at the limit also unread ones of the user who has most (see [`descriptors`]). Recently active files are checked on each tick, quiet ones every ten seconds. Ticks come every second, and less
 //! often while all files are quiet. Holds no lane: it may outlive the reader.
 
+pub mod descriptors;
 mod generations;
 mod replaced;
 mod turns;
@@ -20,6 +21,7 @@ use super::notes::{Note, Notes};
 use super::patterns::Patterns;
 use super::post::{FileId, Post, Replacement, ToHome};
 use crate::codec::framing::Rules;
+use descriptors::OpenFiles;
 use generations::Turn;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -46,12 +48,6 @@ const QUIET_SECS: u64 = 10;
 /// Seconds between ticks, and the same while all files are quiet.
 const TICK_SECS: u64 = 1;
 const TICK_QUIET_SECS: u64 = 4;
-
-/// Number of open files above which a shard closes quiet ones. Small in tests, so that each of them reaches it.
-pub const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
-
-/// The number of open files that a shard always keeps, even if the process runs out of descriptors.
-const OPEN_FILES_MIN: usize = 16;
 
 /// The settings that the shards use.
 pub struct Options {
@@ -89,6 +85,8 @@ struct Slot<F> {
     active_at: Monotonic,
     /// Its source in the WAL.
     source: Arc<Source>,
+    /// The user that owns it.
+    owner: u32,
     /// Its share of the counter of unread bytes.
     unread: u64,
     /// Bytes seen in it, its first unread byte, and what was last sent.
@@ -172,8 +170,7 @@ pub struct Owner<E: Env> {
     leaving: RefCell<Vec<Leaving>>,
     /// The archive that is being decompressed. Others wait, so that their windows are not all in memory at once.
     pub unpacking: Cell<Option<FileId>>,
-    open_files: Cell<usize>,
-    open_files_max: Cell<usize>,
+    open_files: OpenFiles,
     unread: Cell<u64>,
     /// Seconds that the ticks so far have covered.
     ticked_secs: Cell<u64>,
@@ -203,8 +200,7 @@ impl<E: Env> Owner<E> {
             slots: RefCell::default(),
             turns: Turns::default(),
             away: RefCell::default(),
-            open_files: Cell::new(0),
-            open_files_max: Cell::new(OPEN_FILES_MAX),
+            open_files: OpenFiles::default(),
             unread: Cell::new(0),
             ticked_secs: Cell::new(0),
             ticked_at: Cell::new(context.env.now()),
@@ -221,11 +217,17 @@ impl<E: Env> Owner<E> {
 
     /// Follows a file.
     pub fn assign(&self, assignment: Assignment<FileOf<E>>) {
-        let Assignment { id, followed, before } = assignment;
+        let Assignment { id, mut followed, before, has_path } = assignment;
         let now = self.env.now();
         let turn = self.wait_for(id, &before);
-        self.open_files.set(self.open_files.get() + usize::from(followed.file.is_some()));
+        if followed.file.is_some() {
+            self.opened(followed.owner);
+        }
+        if has_path {
+            self.close_beyond_share(&mut followed);
+        }
         let slot = Slot {
+            owner: followed.owner,
             path: followed.path.clone(),
             source: followed.source.clone(),
             seen_length: followed.seen_length,
@@ -371,9 +373,11 @@ impl<E: Env> Owner<E> {
             }
             let followed = slot.followed.insert(followed);
             let reachable = slot.away_since.is_none() && slot.moved_since.is_none();
-            let over = self.open_files.get() > self.open_files_max.get();
-            if over && reachable && outcome == Outcome::Read && followed.is_read() {
+            let is_read = outcome == Outcome::Read && followed.is_read();
+            if reachable && is_read && self.open_files.excess() > 0 {
                 self.close(followed);
+            } else if reachable && slot.replacements.is_empty() {
+                self.close_beyond_share(followed);
             }
             let again = again || !slot.replacements.is_empty();
             if again && !slot.failed {
@@ -385,11 +389,6 @@ impl<E: Env> Owner<E> {
         }
         self.end_waits(waiters);
         self.count_unread(id);
-    }
-
-    /// The number of open descriptors changed.
-    pub fn opened(&self, more: isize) {
-        self.open_files.set(self.open_files.get().saturating_add_signed(more));
     }
 
     /// Sends a message to the home shard.
@@ -426,7 +425,7 @@ impl<E: Env> Owner<E> {
         let slots = self.slots.take();
         self.turns.clear();
         self.away.borrow_mut().clear();
-        self.open_files.set(0);
+        self.open_files.clear();
         self.unread.set(0);
         self.counters.files.set(0);
         self.counters.unread_bytes.set(0);
@@ -518,37 +517,6 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    /// Closes the least recently active quiet files while more than the maximum are open.
-    fn close_quiet_files(&self, now: Monotonic) {
-        let excess = self.open_files.get().saturating_sub(self.open_files_max.get());
-        if excess == 0 {
-            return;
-        }
-        let mut slots = self.slots.borrow_mut();
-        let mut quiet: Vec<(Monotonic, &mut Slot<FileOf<E>>)> = slots
-            .values_mut()
-            .filter(|slot| {
-                let still = slot.away_since.is_none() && slot.moved_since.is_none() && !slot.queued;
-                let read = |file: &Followed<FileOf<E>>| file.file.is_some() && file.is_read();
-                still && now > slot.active_at && slot.followed.as_ref().is_some_and(|file| read(file))
-            })
-            .map(|slot| (slot.active_at, slot))
-            .collect();
-        quiet.sort_by_key(|one| one.0);
-        for (_, slot) in quiet.into_iter().take(excess) {
-            if let Some(followed) = slot.followed.as_mut() {
-                self.close(followed);
-            }
-        }
-    }
-
-    /// The process ran out of descriptors: uses fewer from now on.
-    pub fn shed(&self) {
-        let fewer = self.open_files.get().min(self.open_files_max.get()) * 3 / 4;
-        self.open_files_max.set(fewer.max(OPEN_FILES_MIN));
-        self.close_quiet_files(self.env.now());
-    }
-
     fn release(&self, id: FileId) {
         let Some(mut slot) = self.slots.borrow_mut().remove(&id) else { return };
         self.end_waits_for(&mut slot);
@@ -564,13 +532,5 @@ impl<E: Env> Owner<E> {
         // Sent before the descriptor is closed: only then can the inode be reused.
         self.tell_home(ToHome::Released(id, Box::new(followed.state())));
         self.close(&mut followed);
-    }
-
-    /// Closes a file where blocking is allowed: closing a deleted file frees its blocks, and a remote server may not answer.
-    fn close(&self, followed: &mut Followed<FileOf<E>>) {
-        if let Some(file) = followed.file.take() {
-            self.open_files.set(self.open_files.get() - 1);
-            self.env.discard(file);
-        }
     }
 }

@@ -464,7 +464,7 @@ impl<E: Env> Reader<'_, E> {
         tracing::error!(component_id = %self.context.name, "{path}: truncated; {lost} lost");
     }
 
-    /// The open file. Opens it if it was closed because it was quiet.
+    /// The open file. Opens it if it was closed: because it was quiet, or because too many were open.
     async fn open(&self, taken: &mut Taken<FileOf<E>>) -> Result<Arc<FileOf<E>>, Outcome> {
         if let Some(file) = &taken.followed.file {
             return Ok(file.clone());
@@ -477,7 +477,7 @@ impl<E: Env> Reader<'_, E> {
             Ok(Some(file)) => {
                 let file = Arc::new(Content::Plain(file));
                 followed.file = Some(file.clone());
-                self.owner.opened(1);
+                self.owner.opened(followed.owner);
                 Ok(file)
             }
             // Another file is at its path: the home shard will report soon where this one is.

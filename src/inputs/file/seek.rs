@@ -32,6 +32,10 @@ use tailwater_shards::wal::SourceState;
 const HEADS_MAX: usize = 4096;
 const HEADS_INPUT_BYTES: u64 = 128 * 1024 * 1024;
 
+/// Maximum number of names in one directory that are compared with the names of missing files. Strangers decide how many names
+/// there are and how many files are missing.
+const COMPARISONS_MAX: usize = 1_000_000;
+
 /// A file that is searched.
 #[derive(Clone)]
 pub struct Sought {
@@ -82,8 +86,22 @@ struct Listed {
     /// Of the directory, if that is there.
     device: Option<u64>,
     files: Vec<Seen>,
+    /// Where those with an inode number are among the files.
+    by_inode: HashMap<u64, Vec<usize>>,
+    /// Names that may still be compared with the name of a missing file.
+    comparisons: usize,
     /// Why some or all of them are not known.
     failed: Option<io::Error>,
+}
+
+impl Listed {
+    fn new(at: Where, device: Option<u64>, files: Vec<Seen>, failed: Option<io::Error>) -> Listed {
+        let mut by_inode: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (at, one) in files.iter().enumerate() {
+            by_inode.entry(one.stat.inode).or_default().push(at);
+        }
+        Listed { at, device, files, by_inode, comparisons: COMPARISONS_MAX, failed }
+    }
 }
 
 struct Seen {
@@ -179,7 +197,7 @@ impl<D: Disk> Search<'_, D> {
     fn list(&self, at: Where) -> Listed {
         let place = match self.place(&at) {
             Ok(place) => place,
-            Err(error) => return Listed { at, device: None, files: Vec::new(), failed: Some(error) },
+            Err(error) => return Listed::new(at, None, Vec::new(), Some(error)),
         };
         let (mut files, mut failed) = (Vec::new(), None);
         let entries = place.handle.list().unwrap_or_else(|error| {
@@ -204,7 +222,7 @@ impl<D: Disk> Search<'_, D> {
         }
         // Most recent first: the archive that was compressed last is the most likely one.
         files.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
-        Listed { device: Some(place.stat.device), at, files, failed }
+        Listed::new(at, Some(place.stat.device), files, failed)
     }
 
     /// The file at its path, although the names beside it are not known; none if its path leads to nothing.
@@ -234,7 +252,8 @@ impl<D: Disk> Search<'_, D> {
         let inode = sought.descriptor.identity.inode;
         let is_same = |one: &&Seen| Inode::of(&one.stat).may_be(inode) && one.stat.device == inode.device;
         let mut closed = None;
-        for one in listed.files.iter().filter(is_same) {
+        let here = listed.by_inode.get(&inode.number).into_iter().flatten();
+        for one in here.map(|at| &listed.files[*at]).filter(is_same) {
             match self.open_if_same(sought, listed, one, Some(inode)) {
                 Ok(Some(found)) => return Some(found),
                 Err(error) if is_closed(&error) => closed = Some(Found::Closed(one.path.clone(), error)),
@@ -285,6 +304,8 @@ impl<D: Disk> Search<'_, D> {
         let stem = stem(name);
         let (known, end) = (sought.descriptor.identity.head, sought.state.end());
         let (mut archives, mut unreadable) = (Vec::new(), None);
+        let Some(left) = listed.comparisons.checked_sub(listed.files.len()) else { return None };
+        listed.comparisons = left;
         for at in 0..listed.files.len() {
             let file_name = listed.files[at].name.as_bytes();
             if memchr::memmem::find(file_name, stem).is_none() {

@@ -250,6 +250,7 @@ impl<E: Env> Shared<E> {
     fn dispatch(&self, events: &[WatchEvent]) {
         let mut remote: HashMap<ShardId, HashSet<FileId>> = HashMap::new();
         let mut table = self.table.borrow_mut();
+        let mut may_be_away = false;
         for event in events {
             if event.kind != WatchKind::Modified {
                 table.note(event);
@@ -261,15 +262,15 @@ impl<E: Env> Shared<E> {
                 Some(&(id, shard)) => {
                     remote.entry(shard).or_default().insert(id);
                 }
-                None => {
-                    for (&id, &shard) in &table.away {
-                        match shard {
-                            ShardId(0) => self.owner.wake(id),
-                            shard => {
-                                remote.entry(shard).or_default().insert(id);
-                            }
-                        }
-                    }
+                None => may_be_away = true,
+            }
+        }
+        // Once for all events: strangers decide how many there are, and how many files are away.
+        for (&id, &shard) in table.away.iter().filter(|_| may_be_away) {
+            match shard {
+                ShardId(0) => self.owner.wake(id),
+                shard => {
+                    remote.entry(shard).or_default().insert(id);
                 }
             }
         }

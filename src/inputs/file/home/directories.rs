@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use tailwater_shards::env::{Env, ShardId, Stat, Timestamp};
+use tailwater_shards::env::{Env, ShardId, Stat};
 
 /// Number of links that are checked in a directory every second. If there are more, they are checked in turn, each at most every
 /// ten seconds.
@@ -54,10 +54,7 @@ impl<E: Env> Home<'_, E> {
         self.look(requests).await;
         if !self.scanned {
             self.find_missing().await;
-            self.follow_unknown().await;
             self.scanned = true;
-            self.first_look_is_over().await;
-            self.tell_idle_patterns().await;
         }
     }
 
@@ -117,11 +114,14 @@ impl<E: Env> Home<'_, E> {
             }
             self.say_changes();
             if self.scanned {
-                self.follow_unknown().await;
+                self.follow_some().await;
             }
         }
         self.count_links();
-        self.touched.clear();
+        // Files that took the path of another one are followed first, but there may be many of them.
+        if self.unknown.is_empty() || self.touched.is_full() {
+            self.touched.clear();
+        }
     }
 
     fn apply(&mut self, request: Request, found: Found, more: &mut Vec<Request>) {
@@ -276,7 +276,7 @@ impl<E: Env> Home<'_, E> {
             }
             if let (Some(new), Some(stat)) = (new, found) {
                 directory.names.insert(name.clone(), new);
-                self.attach(full, new, stat.modified, replaces);
+                self.attach(full, stat, replaces);
             }
         }
         self.directories.insert(path.to_path_buf(), directory);
@@ -352,7 +352,8 @@ impl<E: Env> Home<'_, E> {
         Some(id)
     }
 
-    pub(super) fn attach(&mut self, path: PathBuf, inode: Inode, modified: Timestamp, replaces: Option<FileId>) {
+    pub(super) fn attach(&mut self, path: PathBuf, stat: &Stat, replaces: Option<FileId>) {
+        let inode = Inode::of(stat);
         match self.by_inode.get(&inode) {
             Some(&id) => {
                 if let Some(known) = self.files.get_mut(&id) {
@@ -365,7 +366,9 @@ impl<E: Env> Home<'_, E> {
                 if let Some(known) = replaces.and_then(|id| self.files.get_mut(&id)) {
                     known.replacing += 1;
                 }
-                self.unknown.push(Unknown { path, modified, replaces });
+                let (modified, owner, first) = (stat.modified, stat.owner, !self.scanned);
+                let twice = self.unknown.push(Unknown { path, inode, modified, owner, replaces, first });
+                self.is_no_replacement(twice.and_then(|one| one.replaces));
             }
         }
     }

@@ -40,13 +40,11 @@ const COPY_WAIT: Duration = Duration::from_secs(3);
 const AWAITED_MAX: usize = 1024;
 
 impl<E: Env> Home<'_, E> {
-    pub(super) async fn follow_unknown(&mut self) {
-        self.put_in_order();
-        while !self.unknown.is_empty() {
-            let rest = self.unknown.split_off(self.unknown.len().min(IDENTIFY_FILES));
-            let batch = std::mem::replace(&mut self.unknown, rest);
-            let keep_open = self.handed < HANDED_FILES_MAX || self.scanned;
-            let candidates: Vec<Candidate> = batch.into_iter().map(|one| self.candidate(one, keep_open)).collect();
+    /// Follows a number of the files that wait for it. Others are looked for in between.
+    pub(super) async fn follow_some(&mut self) {
+        if !self.unknown.is_empty() {
+            let batch = self.unknown.take(IDENTIFY_FILES);
+            let candidates: Vec<Candidate> = batch.into_iter().map(|one| self.candidate(one)).collect();
             let knowledge = self.knowledge();
             let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
             let work = move || (identify(&disk, &patterns, &candidates, &knowledge), candidates);
@@ -56,8 +54,16 @@ impl<E: Env> Home<'_, E> {
                 self.take_in(candidate, identified);
             }
             self.say_changes();
+            self.carry_if_found();
         }
-        self.tell_of_adopted();
+        if self.first_look && self.scanned && !self.unknown.has_first() {
+            self.first_look_is_over().await;
+            self.tell_idle_patterns().await;
+            self.first_look = false;
+        }
+        if self.unknown.is_empty() {
+            self.tell_of_adopted();
+        }
     }
 
     pub(super) fn knowledge(&self) -> Knowledge {
@@ -69,16 +75,16 @@ impl<E: Env> Home<'_, E> {
         Knowledge {
             memory: self.memory.clone(),
             rules: self.options.rules,
-            start_at: if self.first_run && !self.scanned { self.options.start_at } else { StartAt::Beginning },
+            start_at: if self.first_run { self.options.start_at } else { StartAt::Beginning },
             ignored_before,
             input: self.context.name.clone(),
-            restart: !self.scanned,
         }
     }
 
-    fn candidate(&self, unknown: Unknown, keep_open: bool) -> Candidate {
+    fn candidate(&self, unknown: Unknown) -> Candidate {
         let replaces = self.replaces(&unknown);
-        let Unknown { path, replaces: told, .. } = unknown;
+        let keep_open = if unknown.first { self.handed < HANDED_FILES_MAX } else { !self.is_handing_much() };
+        let Unknown { path, replaces: told, first, .. } = unknown;
         let now = self.context.env.now();
         let may_wait = self.awaited.get(&path).is_none_or(|since| now.since(*since) < COPY_WAIT);
         let is_followed = |name: &OsString| {
@@ -87,7 +93,12 @@ impl<E: Env> Home<'_, E> {
         };
         let may_be_copy = path.file_name().is_some_and(|name| originals(name).any(|name| is_followed(&name)));
         let keep_open = keep_open || replaces.is_some();
-        Candidate { path, may_be_copy, may_wait, keep_open, replaces, took_path_of: told }
+        Candidate { path, may_be_copy, may_wait, keep_open, replaces, took_path_of: told, first }
+    }
+
+    /// Whether so many open files are on their way to owners that these should open the next ones themselves.
+    fn is_handing_much(&self) -> bool {
+        self.post.is_waiting() || self.owner.has_many_open()
     }
 
     fn take_in(&mut self, candidate: Candidate, identified: Identified<FileOf<E>>) {
@@ -163,7 +174,7 @@ impl<E: Env> Home<'_, E> {
     /// A short compressed file may still be in the process of being written.
     pub(super) fn skip_short_copy(&mut self, path: &Path) {
         let since = self.context.env.now().since(self.started);
-        if self.told.contains_key(path) || !self.scanned && since < TICK {
+        if self.told.contains_key(path) || self.first_look && since < TICK {
             self.told.insert(path.to_path_buf(), io::ErrorKind::Other);
             return self.skip_copy(path, "unfinished");
         }
@@ -182,9 +193,9 @@ impl<E: Env> Home<'_, E> {
             }
         }
         if self.by_inode.contains_key(&inode) {
-            let modified = opened.stat.modified;
+            let stat = opened.stat;
             self.context.env.discard(opened);
-            self.attach(path, inode, modified, None);
+            self.attach(path, &stat, None);
             return self.say_changes();
         }
         self.is_found(&opened);
@@ -198,7 +209,7 @@ impl<E: Env> Home<'_, E> {
                  count as read", path.display()
             );
         }
-        let id = self.give_away(inode, &path, followed);
+        let id = self.give_away(inode, &path, followed, true);
         self.by_inode.insert(inode, id);
         if let Some(known) = self.files.get_mut(&id) {
             self.watcher.name(&path, id, known.shard);
@@ -206,8 +217,14 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Assigns a file to a shard.
-    pub(super) fn give_away(&mut self, inode: Inode, path: &Path, followed: Followed<FileOf<E>>) -> FileId {
+    /// Assigns a file to a shard. `has_path` says whether it can be opened again under its path.
+    pub(super) fn give_away(
+        &mut self,
+        inode: Inode,
+        path: &Path,
+        followed: Followed<FileOf<E>>,
+        has_path: bool,
+    ) -> FileId {
         let id = self.next_id;
         self.next_id += 1;
         let before = self.generations_before(id, path);
@@ -220,9 +237,10 @@ impl<E: Env> Home<'_, E> {
         Arc::make_mut(&mut self.memory).add_head(followed.identity.head);
         let (path, paths) = (path.to_path_buf(), BTreeSet::new());
         let key = followed.source.key;
+        self.by_key.insert(key, id);
         self.files.insert(id, Known { shard, inode, key, path, paths, away: false, replacing: 0 });
         self.files_max = self.files_max.max(self.files.len());
-        self.tell(shard, ToOwner::Assign(Box::new(Assignment { id, followed: Box::new(followed), before })));
+        self.tell(shard, ToOwner::Assign(Box::new(Assignment { id, followed: Box::new(followed), before, has_path })));
         id
     }
 
@@ -232,12 +250,13 @@ impl<E: Env> Home<'_, E> {
         let left_out = left_out.map(|(to, marker)| SourceRange { from: 0, to, marker });
         let mut left_out: Vec<SourceRange> = left_out.into_iter().collect();
         // The same content under the same inode number on two devices is two files, even if the WAL knows one of them.
-        let state = state.filter(|state| !self.files.values().any(|known| known.key == state.key()));
+        let state = state.filter(|state| !self.by_key.contains_key(&state.key()));
         let (state, adopted) = self.adopt(state);
         left_out.extend(adopted);
         let is_last_line = spans.iter().any(|span| span.beginning == Beginning::LastLine);
         let fresh = || new_source(self.context.new_key(), self.context.name.clone(), &identity, path);
         let mut followed = Followed {
+            owner: stat.owner,
             spans: match &state {
                 None if left_out.is_empty() && !is_last_line => VecDeque::from([Span::WHOLE]),
                 _ => spans,

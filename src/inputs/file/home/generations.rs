@@ -1,15 +1,12 @@
-//! The order of files that are found together: the generations of a log, oldest first.
+//! The generations of a log, which are read oldest first.
 //!
-//! Guarantees: new files are assigned in the order of their modification time. A file whose name is the name of a log plus a
-//! number or date is a generation of this log, and is read before the next generation (see [`super::super::owner`]). The name
-//! alone is not enough: the log must exist or have existed. Also here: files that continue after an input that has a
-//! different name now.
+//! Guarantees: a file whose name is the name of a log plus a number or date is a generation of this log, and is read before the
+//! next generation (see [`super::super::owner`]). The name alone is not enough: the log must exist or have existed. Also here:
+//! files that continue after an input that has a different name now.
 
 use super::super::copies::{originals, undated};
 use super::super::post::FileId;
-use super::{Home, Unknown};
-use std::cmp::Reverse;
-use std::collections::HashSet;
+use super::Home;
 use std::path::{Path, PathBuf};
 use tailwater_shards::batch::SourceRange;
 use tailwater_shards::counted::counted;
@@ -17,23 +14,6 @@ use tailwater_shards::env::Env;
 use tailwater_shards::wal::SourceState;
 
 impl<E: Env> Home<'_, E> {
-    /// Sorts the files that are to be followed, and removes duplicates.
-    pub(super) fn put_in_order(&mut self) {
-        self.unknown.sort_by(|one, other| order(one).cmp(&order(other)));
-        let mut seen = HashSet::new();
-        let doubles: Vec<bool> = self.unknown.iter().map(|one| !seen.insert(one.path.clone())).collect();
-        let mut doubles = doubles.into_iter();
-        let mut dropped = Vec::new();
-        self.unknown.retain(|one| {
-            let double = doubles.next().unwrap_or(false);
-            if double {
-                dropped.push(one.replaces);
-            }
-            !double
-        });
-        dropped.into_iter().for_each(|replaces| self.is_no_replacement(replaces));
-    }
-
     /// The generations that must be read before the file `id`, which was found at `path`.
     pub(super) fn generations_before(&mut self, id: FileId, path: &Path) -> Vec<FileId> {
         let root = self.log_of(path);
@@ -77,13 +57,4 @@ impl<E: Env> Home<'_, E> {
             );
         }
     }
-}
-
-/// By age. For the same age, the highest number first, because rotation counts up.
-fn order(unknown: &Unknown) -> (i64, Reverse<u64>, &Path) {
-    use std::os::unix::ffi::OsStrExt;
-    let name = unknown.path.file_name().unwrap_or_default().as_bytes();
-    let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let number = std::str::from_utf8(&name[name.len() - digits..]).ok().and_then(|digits| digits.parse().ok());
-    (unknown.modified.0, Reverse(number.unwrap_or(0)), &unknown.path)
 }

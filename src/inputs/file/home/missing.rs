@@ -44,6 +44,21 @@ pub(super) struct Missing {
     closed: bool,
 }
 
+/// Inodes by their numbers.
+struct Inodes(HashMap<u64, Vec<Inode>>);
+
+impl Inodes {
+    fn of(all: impl Iterator<Item = Inode>) -> Inodes {
+        let mut by_number: HashMap<u64, Vec<Inode>> = HashMap::new();
+        all.for_each(|inode| by_number.entry(inode.number).or_default().push(inode));
+        Inodes(by_number)
+    }
+
+    fn may_have(&self, inode: Inode) -> bool {
+        self.0.get(&inode.number).is_some_and(|all| all.iter().any(|other| other.may_be(inode)))
+    }
+}
+
 impl Missing {
     fn key(&self) -> SourceKey {
         self.sought.state.key()
@@ -102,7 +117,7 @@ impl<E: Env> Home<'_, E> {
                 }
             }
         }
-        self.missing = all.into_values().collect();
+        self.missing = all;
         self.carry();
     }
 
@@ -121,9 +136,30 @@ impl<E: Env> Home<'_, E> {
     }
 
     /// Keeps the notes of files that are not found yet for the next start.
-    fn carry(&self) {
-        let notes = self.missing.iter().filter_map(|missing| missing.note.clone()).collect();
+    fn carry(&mut self) {
+        self.carry_later = false;
+        let notes = self.missing.values().filter_map(|missing| missing.note.clone()).collect();
         self.owner.carried.replace(notes);
+    }
+
+    /// The same, if a file was found since then.
+    pub(super) fn carry_if_found(&mut self) {
+        if self.carry_later {
+            self.carry();
+        }
+    }
+
+    fn keep_missing(&mut self, all: Vec<Missing>) {
+        self.missing.extend(all.into_iter().map(|missing| (missing.key(), missing)));
+    }
+
+    fn take_missing(&mut self) -> Vec<Missing> {
+        std::mem::take(&mut self.missing).into_values().collect()
+    }
+
+    /// The inodes that wanted names lead to.
+    fn inodes_present(&self) -> Inodes {
+        Inodes::of(self.directories.values().flat_map(|directory| directory.names.values().copied()))
     }
 
     /// A file is followed now: neither its source nor a source of which it is a copy is searched any more.
@@ -132,33 +168,27 @@ impl<E: Env> Home<'_, E> {
             return;
         }
         let key = opened.state.as_ref().map(SourceState::key);
+        let found = key.and_then(|key| self.missing.remove(&key));
         let before = self.missing.len();
-        self.missing.retain(|missing| {
-            let state = &missing.sought.state;
-            let is_copy = opened.copy && opened.left_out == Some((state.end(), state.marker));
-            Some(missing.key()) != key && !is_copy
-        });
-        if self.missing.len() != before {
-            self.carry();
+        if opened.copy {
+            let end = |missing: &Missing| (missing.sought.state.end(), missing.sought.state.marker);
+            self.missing.retain(|_, missing| opened.left_out != Some(end(missing)));
         }
+        // Not now, because that visits all that are still missing.
+        self.carry_later |= found.is_some_and(|missing| missing.note.is_some()) || self.missing.len() != before;
     }
 
     /// Searches for the files that no path under the patterns leads to. This comes before other files are followed, because
     /// these files have the older lines.
     pub(super) async fn find_missing(&mut self) {
-        let mut present: HashMap<u64, Vec<Inode>> = HashMap::new();
-        for inode in self.directories.values().flat_map(|directory| directory.names.values()) {
-            present.entry(inode.number).or_default().push(*inode);
-        }
-        let all = std::mem::take(&mut self.missing);
-        let (here, gone): (Vec<Missing>, Vec<Missing>) = all.into_iter().partition(|missing| {
-            let inode = missing.sought.descriptor.identity.inode;
-            present.get(&inode.number).is_some_and(|all| all.iter().any(|other| other.may_be(inode)))
-        });
-        self.missing = here;
+        let present = self.inodes_present();
+        let all = self.take_missing();
+        let (here, gone): (Vec<Missing>, Vec<Missing>) =
+            all.into_iter().partition(|missing| present.may_have(missing.sought.descriptor.identity.inode));
+        self.keep_missing(here);
         // A file that is not found may continue in the file that took its path.
         let left = self.look_for(gone, false).await;
-        self.missing.extend(left);
+        self.keep_missing(left);
         self.carry();
     }
 
@@ -166,23 +196,23 @@ impl<E: Env> Home<'_, E> {
     /// bytes are lost.
     pub(super) async fn first_look_is_over(&mut self) {
         Arc::make_mut(&mut self.memory).forget_paths();
-        let all = std::mem::take(&mut self.missing);
+        let all = self.take_missing();
+        let names = self.directories.values().flat_map(|directory| directory.names.values().copied());
+        let unopened = Inodes::of(names.filter(|inode| !self.by_inode.contains_key(inode)));
         let (waiting, now): (Vec<Missing>, Vec<Missing>) =
-            all.into_iter().partition(|missing| self.is_unopened(missing));
-        self.missing = waiting;
+            all.into_iter().partition(|missing| self.is_unopened(missing, &unopened));
+        self.keep_missing(waiting);
         let left = self.look_for(now, true).await;
-        self.missing.extend(left);
+        self.keep_missing(left);
         self.carry();
     }
 
     /// Whether the file, or the one at its path, exists but could not be opened yet.
-    fn is_unopened(&self, missing: &Missing) -> bool {
+    fn is_unopened(&self, missing: &Missing, unopened: &Inodes) -> bool {
         let (inode, path) = (missing.sought.descriptor.identity.inode, missing.sought.path());
         let directory = path.parent().and_then(|directory| self.directories.get(directory));
         let at_path = directory.zip(path.file_name()).and_then(|(directory, name)| directory.names.get(name));
-        let mut names = self.directories.values().flat_map(|directory| directory.names.values());
-        let is_open = |inode: &Inode| self.by_inode.contains_key(inode);
-        at_path.is_some_and(|inode| !is_open(inode)) || names.any(|other| other.may_be(inode) && !is_open(other))
+        at_path.is_some_and(|inode| !self.by_inode.contains_key(inode)) || unopened.may_have(inode)
     }
 
     /// Searches for files and follows those that are found. If `give_up` is set, the others are lost. Returns those that may
@@ -200,6 +230,7 @@ impl<E: Env> Home<'_, E> {
         // Archives before files that were only renamed; within each kind the oldest first.
         all.sort_by_key(|(_, found)| (matches!(found, Found::File(..)), seek::modified(found)));
         let (mut waiting, mut read) = (Vec::new(), 0);
+        let opened = Inodes::of(self.by_inode.keys().copied().filter(|_| give_up));
         for (mut missing, found) in all {
             missing.closed = matches!(found, Found::Closed(..));
             match found {
@@ -222,8 +253,7 @@ impl<E: Env> Home<'_, E> {
                 }
                 Found::Nothing if give_up && missing.unread() > 0 => {
                     let inode = missing.sought.descriptor.identity.inode;
-                    let is_there = self.by_inode.keys().any(|other| other.may_be(inode));
-                    let (reason, what) = match is_there {
+                    let (reason, what) = match opened.may_have(inode) {
                         true => (Lost::Truncated, "it was overwritten while this process was stopped"),
                         false => (Lost::Deleted, "neither the file nor a copy of it is in its directory"),
                     };
@@ -258,7 +288,7 @@ impl<E: Env> Home<'_, E> {
             missing.sought.path().display(), path.display(), missing.sought.state.end()
         );
         let followed = self.followed(&path, opened);
-        let id = self.give_away(inode, &missing.sought.path(), followed);
+        let id = self.give_away(inode, &missing.sought.path(), followed, false);
         self.by_inode.insert(inode, id);
         self.is_away(id);
     }
@@ -294,7 +324,7 @@ impl<E: Env> Home<'_, E> {
         };
         let mut followed = self.followed(&original, opened);
         followed.path = path;
-        let id = self.give_away(Inode::of(&stat), &original, followed);
+        let id = self.give_away(Inode::of(&stat), &original, followed, false);
         self.archives.insert(id, Archived { missing, others: candidates, refused: false });
         self.is_away(id);
     }
@@ -346,34 +376,34 @@ impl<E: Env> Home<'_, E> {
 
     /// Searches again for files that could not be opened. Their names may have changed.
     async fn look_at_closed(&mut self) {
-        if !self.ticks.is_multiple_of(CLOSED_TICKS) || !self.missing.iter().any(|missing| missing.closed) {
+        if !self.ticks.is_multiple_of(CLOSED_TICKS) || !self.missing.values().any(|missing| missing.closed) {
             return;
         }
-        let all = std::mem::take(&mut self.missing);
-        let (closed, waiting): (Vec<Missing>, Vec<Missing>) = all.into_iter().partition(|missing| missing.closed);
-        self.missing = waiting;
+        let (closed, waiting): (Vec<Missing>, Vec<Missing>) =
+            self.take_missing().into_iter().partition(|missing| missing.closed);
+        self.keep_missing(waiting);
         let left = self.look_for(closed, self.missing_said).await;
-        self.missing.extend(left);
+        self.keep_missing(left);
         self.carry();
     }
 
     /// Drops the positions of files from earlier runs that did not appear. They are remembered for a while.
     pub(super) async fn give_up_missing(&mut self) {
         self.look_at_closed().await;
-        if self.missing_said || self.context.env.now().since(self.started) < MISSING_WAIT {
+        let is_early = self.first_look || self.context.env.now().since(self.started) < MISSING_WAIT;
+        if self.missing_said || is_early {
             return;
         }
         self.missing_said = true;
-        let all = std::mem::take(&mut self.missing);
+        let all = self.take_missing();
         let left = self.look_for(all, true).await;
-        let present: HashSet<Inode> =
-            self.directories.values().flat_map(|directory| directory.names.values().copied()).collect();
+        let present = self.inodes_present();
         let (closed, left): (Vec<Missing>, Vec<Missing>) = left.into_iter().partition(|missing| missing.closed);
-        self.missing = closed;
+        self.keep_missing(closed);
         for missing in left {
             let inode = missing.sought.descriptor.identity.inode;
             // A file that exists but could not be opened yet continues when it can be opened.
-            if missing.unread() > 0 && !present.iter().any(|other| other.may_be(inode)) {
+            if missing.unread() > 0 && !present.may_have(inode) {
                 self.lose(
                     &missing,
                     Lost::Deleted,

@@ -5,6 +5,7 @@
 //! every directory is checked every second, or every four seconds if nothing has changed for ten seconds. Does not read
 //! lines.
 
+mod admission;
 mod directories;
 pub mod files;
 mod generations;
@@ -22,6 +23,7 @@ use super::patterns::Patterns;
 use super::post::{FileId, Post, ToHome, ToOwner};
 use super::recency::Recency;
 use super::watcher::Watcher;
+use admission::Queue;
 use futures_lite::future::or;
 use missing::{Archived, Missing};
 use packed::Packed;
@@ -53,6 +55,8 @@ pub struct Assignment<F> {
     pub followed: Box<Followed<F>>,
     /// Files that must be read before it.
     pub before: Vec<FileId>,
+    /// Whether it can be opened again under its path.
+    pub has_path: bool,
 }
 
 /// Runs everything except reading: discovery on the home shard, the handling of messages on the others. Runs until it is
@@ -86,9 +90,14 @@ struct Known {
 /// A file that was found and is not followed yet.
 struct Unknown {
     path: PathBuf,
+    inode: Inode,
     modified: Timestamp,
+    /// The user that owns it.
+    owner: u32,
     /// The followed file whose path it took.
     replaces: Option<FileId>,
+    /// Whether it was there when the input began to look.
+    first: bool,
 }
 
 #[derive(Default)]
@@ -120,17 +129,20 @@ struct Home<'a, E: Env> {
     directories: HashMap<PathBuf, Directory>,
     files: HashMap<FileId, Known>,
     by_inode: HashMap<Inode, FileId>,
+    by_key: HashMap<SourceKey, FileId>,
     memory: Arc<Memory>,
     released: Recency<SourceKey>,
     /// Highest number of files that were followed at the same time.
     files_max: usize,
-    unknown: Vec<Unknown>,
+    unknown: Queue,
     /// Names that changed and names that vanished since the last scan.
     touched: Touched,
     /// Files of which an owner decides whether they continue another file.
     offered: HashMap<Inode, FileId>,
     /// Files of earlier runs that are being searched.
-    missing: Vec<Missing>,
+    missing: BTreeMap<SourceKey, Missing>,
+    /// Whether one was found whose note is still carried.
+    carry_later: bool,
     /// Archives that are read in place of missing files.
     archives: HashMap<FileId, Archived<<E::Disk as Disk>::File>>,
     /// Compressed files that were found.
@@ -148,6 +160,8 @@ struct Home<'a, E: Env> {
     /// Number of calls in this process that had found no free descriptor at the last check.
     exhausted: u64,
     first_run: bool,
+    /// Whether files that were there at the beginning are still to be followed.
+    first_look: bool,
     /// Number of files that continue after an input that is no longer configured, and that were not reported yet.
     adopted: BTreeMap<Arc<str>, usize>,
     scanned: bool,
@@ -180,13 +194,15 @@ impl<'a, E: Env> Home<'a, E> {
             directories: HashMap::new(),
             files: HashMap::new(),
             by_inode: HashMap::new(),
+            by_key: HashMap::new(),
             memory: Arc::new(memory),
             released: Recency::default(),
             files_max: 0,
-            unknown: Vec::new(),
+            unknown: Queue::default(),
             touched: Touched::default(),
             offered: HashMap::new(),
-            missing: Vec::new(),
+            missing: BTreeMap::new(),
+            carry_later: false,
             archives: HashMap::new(),
             packed: Packed::default(),
             latest: HashMap::new(),
@@ -197,6 +213,7 @@ impl<'a, E: Env> Home<'a, E> {
             told_of_links: links::Told::default(),
             awaited: HashMap::new(),
             next_id: 1,
+            first_look: true,
             handed: 0,
             exhausted: context.env.disk().exhausted(),
             scanned: false,
@@ -228,9 +245,14 @@ impl<'a, E: Env> Home<'a, E> {
                 tick_at = self.owner.next_tick(now, self.is_quiet());
             }
             self.look_at_events().await;
+            self.follow_some().await;
             let now = self.context.env.now();
             tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));
-            let rest = if self.post.is_waiting() { Duration::from_millis(10) } else { tick_at.since(now) };
+            let rest = match () {
+                () if !self.unknown.is_empty() => Duration::ZERO,
+                () if self.post.is_waiting() => Duration::from_millis(10),
+                () => tick_at.since(now),
+            };
             let mail = async {
                 let (from, message) = self.context.peers.receive().await;
                 Some((from, message))
@@ -341,6 +363,9 @@ impl<'a, E: Env> Home<'a, E> {
 
     fn drop_known(&mut self, id: FileId, known: &Known) {
         self.watcher.release(id);
+        if self.by_key.get(&known.key) == Some(&id) {
+            self.by_key.remove(&known.key);
+        }
         // An archive that is read in place of a file is known by its path only.
         if self.by_inode.get(&known.inode) == Some(&id) {
             self.by_inode.remove(&known.inode);

@@ -14,6 +14,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Env;
 
+/// Paths that are kept while files wait to be followed.
+const TOUCHED_MAX: usize = 64 * 1024;
+
 /// What watches reported since the last scan.
 #[derive(Default)]
 pub(super) struct Touched {
@@ -28,6 +31,11 @@ impl Touched {
             self.told.extend(names.iter().map(|name| directory.join(name)));
         }
         self.vanished.extend(events.vanished.drain());
+    }
+
+    /// Whether so much is kept that it must not wait any longer.
+    pub(super) fn is_full(&self) -> bool {
+        self.told.len() + self.vanished.len() > TOUCHED_MAX
     }
 
     /// The scan is over.

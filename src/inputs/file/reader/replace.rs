@@ -33,13 +33,13 @@ impl<E: Env> Reader<'_, E> {
                 if let Some(old) = followed.file.replace(file) {
                     self.context.env.discard(old);
                 } else {
-                    self.owner.opened(1);
+                    self.owner.opened(followed.owner);
                 }
             }
             None => {
                 if let Some(old) = followed.file.take() {
                     self.context.env.discard(old);
-                    self.owner.opened(-1);
+                    self.owner.closed(followed.owner);
                 }
             }
         }
