@@ -88,6 +88,13 @@ pub struct Head {
     pub headers: HeaderMap,
 }
 
+/// Gives the reactor its turn if the slice of this task is used up.
+pub async fn breathe<E: Env>(env: &E) {
+    if env.slice_used() {
+        env.turn().await;
+    }
+}
+
 /// Where requests go, and through which proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -146,13 +153,14 @@ impl<E: Env> Client<E> {
         }
     }
 
-    /// Sends a request and reads its answer. Can be canceled at any time, which closes the connection.
-    pub async fn send(&self, body: Bytes) -> Result<Reply, SendError> {
+    /// Sends a request and reads its answer, whose body may have `answer_bytes_max`. Can be canceled at any time, which closes
+    /// the connection.
+    pub async fn send(&self, body: Bytes, answer_bytes_max: usize) -> Result<Reply, SendError> {
         let late = async {
             self.env.sleep(self.timeout).await;
             Err(SendError::Timeout { endpoint: self.name(), timeout: self.timeout })
         };
-        or(self.exchange(body), late).await
+        or(self.exchange(body, answer_bytes_max), late).await
     }
 
     /// Closes connections that were idle for too long.
@@ -161,7 +169,7 @@ impl<E: Env> Client<E> {
         self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < IDLE_LIFE);
     }
 
-    async fn exchange(&self, body: Bytes) -> Result<Reply, SendError> {
+    async fn exchange(&self, body: Bytes, answer_bytes_max: usize) -> Result<Reply, SendError> {
         loop {
             let kept = self.take_idle().await;
             let is_kept = kept.is_some();
@@ -179,7 +187,8 @@ impl<E: Env> Client<E> {
                     return Err(self.broken(error.into_error()));
                 }
             };
-            let reply = reply::read(response, self.env.wall()).await;
+            let reply =
+                reply::read(response, self.env.wall(), answer_bytes_max, &async || breathe(&self.env).await).await;
             let reply = reply.map_err(|source| SendError::Body { endpoint: self.name(), source })?;
             if !self.may_mind_the_certificate(reply.status) {
                 self.give_back(sender);

@@ -1,20 +1,24 @@
 //! The answer of a server: status, `Retry-After`, and a body of limited size.
 //!
-//! Guarantees: a body never uses more memory than [`BODY_BYTES_MAX`], compressed or decompressed; one that would grow beyond it
-//! is rejected. Does not know what a status means for events.
+//! Guarantees: a body never uses more memory than the caller allows, compressed or decompressed; one that would grow beyond it
+//! is rejected. Decompression goes in steps: a few bytes can stand for a thousand times as many. Does not know what a status
+//! means for events.
 
 use super::secrets::CUT;
 use flate2::write::GzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use std::io::{self, Write};
 use std::time::Duration;
 use tailwater_shards::env::Timestamp;
 
-/// The largest body in bytes, both as received and decompressed.
+/// The largest body in bytes that a caller allows, both as received and decompressed.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Compressed bytes between two pauses: they become at most 1 MiB.
+const STEP_BYTES: usize = 1024;
 
 /// The most bytes of a body that are shown.
 const SHOWN_BYTES: usize = 300;
@@ -56,13 +60,14 @@ pub enum BodyError {
     #[error("the answer is incomplete: {0}")]
     Broken(#[from] hyper::Error),
     /// Larger than the limit.
-    #[error("the body of the answer (HTTP {0}) is larger than {BODY_BYTES_MAX} bytes")]
-    TooLarge(StatusCode),
+    #[error("the body of the answer (HTTP {0}) is larger than {1} bytes, more than its request can need")]
+    TooLarge(StatusCode, usize),
     /// Larger than the limit when decompressed.
     #[error(
-        "the compressed body of the answer (HTTP {0}) is larger than {BODY_BYTES_MAX} bytes when it is decompressed"
+        "the compressed body of the answer (HTTP {0}) is larger than {1} bytes when it is decompressed, more than its request \
+         can need"
     )]
-    Bomb(StatusCode),
+    Bomb(StatusCode, usize),
     /// Compressed with a method that was not offered.
     #[error("the body of the answer (HTTP {0}) is damaged or compressed with an unknown method")]
     Encoding(StatusCode),
@@ -73,22 +78,30 @@ impl BodyError {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             BodyError::Broken(_) => None,
-            BodyError::TooLarge(status) | BodyError::Bomb(status) | BodyError::Encoding(status) => Some(*status),
+            BodyError::TooLarge(status, _) | BodyError::Bomb(status, _) | BodyError::Encoding(status) => Some(*status),
         }
     }
 }
 
-/// Reads an answer. A date in `Retry-After` is relative to `now`.
-pub async fn read(response: Response<Incoming>, now: Timestamp) -> Result<Reply, BodyError> {
+/// Reads an answer with a body of at most `bytes_max`. A date in `Retry-After` is relative to `now`. `breathe` is called between
+/// steps.
+pub async fn read(
+    response: Response<Incoming>,
+    now: Timestamp,
+    bytes_max: usize,
+    breathe: &impl AsyncFn(),
+) -> Result<Reply, BodyError> {
     let (head, mut body) = response.into_parts();
     let status = head.status;
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(BodyError::TooLarge(status));
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(BodyError::TooLarge(status, bytes_max));
     }
-    let mut inflate = Inflate::new(&head.headers, status)?;
+    let mut inflate = Inflate::new(&head.headers, status, bytes_max)?;
     while let Some(frame) = body.frame().await {
-        if let Ok(bytes) = frame?.into_data() {
-            inflate.push(&bytes)?;
+        let Ok(bytes) = frame?.into_data() else { continue };
+        for step in bytes.chunks(STEP_BYTES) {
+            inflate.push(step)?;
+            breathe().await;
         }
     }
     let body = inflate.finish()?;
@@ -98,6 +111,7 @@ pub async fn read(response: Response<Incoming>, now: Timestamp) -> Result<Reply,
 /// A body that is being read.
 struct Inflate {
     status: StatusCode,
+    bytes_max: usize,
     taken: usize,
     sink: Sink,
 }
@@ -107,16 +121,18 @@ enum Sink {
     Gzip(Box<GzDecoder<Capped>>),
 }
 
-/// A buffer that cannot grow beyond the limit.
-#[derive(Default)]
-struct Capped(Vec<u8>);
+/// A buffer that cannot grow beyond its limit.
+struct Capped {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
 
 impl Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > BODY_BYTES_MAX {
+        if self.bytes.len() + bytes.len() > self.bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -126,22 +142,21 @@ impl Write for Capped {
 }
 
 impl Inflate {
-    fn new(headers: &HeaderMap, status: StatusCode) -> Result<Inflate, BodyError> {
+    fn new(headers: &HeaderMap, status: StatusCode, bytes_max: usize) -> Result<Inflate, BodyError> {
+        let capped = Capped { bytes: Vec::new(), bytes_max };
         let sink = match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase()) {
-            None => Sink::Plain(Capped::default()),
-            Some(name) if name == b"identity" => Sink::Plain(Capped::default()),
-            Some(name) if name == b"gzip" || name == b"x-gzip" => {
-                Sink::Gzip(Box::new(GzDecoder::new(Capped::default())))
-            }
+            None => Sink::Plain(capped),
+            Some(name) if name == b"identity" => Sink::Plain(capped),
+            Some(name) if name == b"gzip" || name == b"x-gzip" => Sink::Gzip(Box::new(GzDecoder::new(capped))),
             Some(_) => return Err(BodyError::Encoding(status)),
         };
-        Ok(Inflate { status, taken: 0, sink })
+        Ok(Inflate { status, bytes_max, taken: 0, sink })
     }
 
-    fn push(&mut self, bytes: &Bytes) -> Result<(), BodyError> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         self.taken += bytes.len();
-        if self.taken > BODY_BYTES_MAX {
-            return Err(BodyError::TooLarge(self.status));
+        if self.taken > self.bytes_max {
+            return Err(BodyError::TooLarge(self.status, self.bytes_max));
         }
         let taken = match &mut self.sink {
             Sink::Plain(sink) => sink.write_all(bytes),
@@ -151,13 +166,13 @@ impl Inflate {
     }
 
     fn finish(self) -> Result<Vec<u8>, BodyError> {
-        let status = self.status;
+        let (status, bytes_max) = (self.status, self.bytes_max);
         match self.sink {
-            Sink::Plain(sink) => Ok(sink.0),
+            Sink::Plain(sink) => Ok(sink.bytes),
             Sink::Gzip(_) if self.taken == 0 => Ok(Vec::new()),
             Sink::Gzip(sink) => match sink.finish() {
-                Ok(sink) => Ok(sink.0),
-                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(BodyError::Bomb(status)),
+                Ok(sink) => Ok(sink.bytes),
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(BodyError::Bomb(status, bytes_max)),
                 Err(_) => Err(BodyError::Encoding(status)),
             },
         }
@@ -165,7 +180,7 @@ impl Inflate {
 
     fn failed(&self, error: &io::Error) -> BodyError {
         match error.kind() {
-            io::ErrorKind::FileTooLarge => BodyError::Bomb(self.status),
+            io::ErrorKind::FileTooLarge => BodyError::Bomb(self.status, self.bytes_max),
             _ => BodyError::Encoding(self.status),
         }
     }
@@ -196,6 +211,7 @@ mod tests {
     use hyper::header::HeaderValue;
 
     const OK: StatusCode = StatusCode::OK;
+    const BYTES_MAX: usize = 4 << 20;
 
     fn headers(name: hyper::header::HeaderName, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
@@ -208,9 +224,9 @@ mod tests {
     }
 
     fn inflated(parts: &[&[u8]]) -> Result<Vec<u8>, BodyError> {
-        let mut inflate = Inflate::new(&headers(CONTENT_ENCODING, "gzip"), OK)?;
+        let mut inflate = Inflate::new(&headers(CONTENT_ENCODING, "gzip"), OK, BYTES_MAX)?;
         for part in parts {
-            inflate.push(&Bytes::copy_from_slice(part))?;
+            inflate.push(part)?;
         }
         inflate.finish()
     }
@@ -236,14 +252,24 @@ mod tests {
         assert_eq!(inflated(&[]).expect("nothing"), b"");
         assert!(matches!(inflated(&[head]), Err(BodyError::Encoding(_))));
         assert!(matches!(inflated(&[b"no gzip at all"]), Err(BodyError::Encoding(_))));
-        assert!(Inflate::new(&headers(CONTENT_ENCODING, "br"), OK).is_err());
+        assert!(Inflate::new(&headers(CONTENT_ENCODING, "br"), OK, BYTES_MAX).is_err());
     }
 
     #[test]
     fn compressed_bomb_is_refused() {
-        let bomb = gzip(&vec![0; BODY_BYTES_MAX + 1]);
-        assert!(bomb.len() < BODY_BYTES_MAX / 100);
-        assert!(matches!(inflated(&[&bomb]), Err(BodyError::Bomb(_))));
+        let bomb = gzip(&vec![0; BYTES_MAX + 1]);
+        assert!(bomb.len() < BYTES_MAX / 100);
+        assert!(matches!(inflated(&[&bomb]), Err(BodyError::Bomb(_, BYTES_MAX))));
+        // Blocks without content, and a name in the header, are as long as they want to be.
+        let empty = [&gzip(b"")[..10], &b"\x00\x00\x00\xff\xff".repeat(BYTES_MAX / 5 + 1)].concat();
+        let mut name = gzip(b"x");
+        name[3] |= 8;
+        name.truncate(10);
+        name.resize(BYTES_MAX + 1, b'n');
+        for endless in [empty, name] {
+            assert!(matches!(inflated(&[&endless]), Err(BodyError::TooLarge(_, BYTES_MAX))));
+            assert!(inflated(&[&endless[..BYTES_MAX / 2]]).is_err(), "it is cut off");
+        }
     }
 
     #[test]

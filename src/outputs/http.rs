@@ -312,7 +312,7 @@ impl Protocol for Bodies {
         false
     }
 
-    fn verdict(&self, reply: &Reply, _: u64) -> Verdict {
+    async fn verdict<E: Env>(&self, _: &E, reply: &Reply, _: u64) -> Verdict {
         verdict_of_status(reply)
     }
 }

@@ -24,7 +24,7 @@ const TIMEOUT_SECONDS: u32 = 2;
 type Saying = fn(&mut TcpStream, usize) -> io::Result<()>;
 
 /// What must be in the product's log, and how the server responds to a request with this many events.
-const SAYINGS: [(&str, Saying); 11] = [
+const SAYINGS: [(&str, Saying); 12] = [
     ("when it is decompressed", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         let mut bomb = GzEncoder::new(stream, Compression::fast());
@@ -39,6 +39,14 @@ const SAYINGS: [(&str, Saying); 11] = [
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 67108900\r\n\r\n")?;
         stream.write_all(b"{\"errors\":true,\"items\":[{\"index\":{\"status\":400,\"error\":{\"reason\":\"")?;
         (0..1024).try_for_each(|_| stream.write_all(&[b'r'; 1 << 16]))
+    }),
+    ("items, but the request had", |stream, _| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
+        let mut body = GzEncoder::new(stream, Compression::best());
+        body.write_all(b"{\"errors\":true,\"items\":[")?;
+        body.write_all(&b"{\"a\":{\"status\":4}},".repeat(800_000))?;
+        body.write_all(b"{\"a\":{\"status\":4}}]}")?;
+        body.finish().map(drop)
     }),
     ("no answer within", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;

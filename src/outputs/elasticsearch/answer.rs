@@ -6,8 +6,8 @@
 //! whole request), the request is halved until it is. Once a 2xx status may have meant that an event was accepted, the event
 //! is not sent again without limit: a 2xx response that is not a bulk response makes its events dead letters after a few
 //! attempts. An exception is a page of something else, which is retried. If all went well, the response costs a check of its
-//! first bytes and a count of successful statuses. Any other response is parsed, and only statuses and short reasons are
-//! kept.
+//! first bytes and a count of successful statuses. Any other response is parsed ([`body`]), in steps, and only statuses and
+//! short reasons are kept. A response with more than [`ITEMS_PER_EVENT_MAX`] items per event is not read to its end.
 //!
 //! Does not decide what a status means: that is [`crate::outputs::requests::meaning`].
 //!
@@ -23,207 +23,55 @@
 //! | Manticore | items before `errors`, their action may be `table` | 400 for all items of a table: none is accepted |
 //! | gigapipe | `errors: false`, no items | a status for the request |
 
+mod body;
+
 use crate::net::reply::Reply;
-use crate::net::secrets::CUT;
-use crate::outputs::requests::meaning::{self, Meaning, Said, decide, explained};
+use crate::outputs::requests::meaning::{self, Meaning, decide, explained};
 use crate::outputs::requests::{Items, Verdict, verdict_of};
+use body::{Answer, Item, ItemResult, Refusal, Unread};
 use memchr::memmem::{find, find_iter};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
 use std::cmp::Ordering;
-use std::fmt;
 
 /// The first bytes, which contain `errors` in every version.
 const HEAD_BYTES: usize = 512;
 
-/// Number of bytes that are kept of a reason.
-const REASON_BYTES_MAX: usize = 500;
+/// Items that a store may send for each event. Stores that write an event to several places send one for each of them.
+const ITEMS_PER_EVENT_MAX: u64 = 8;
 
-/// The parsed parts of a response. Statuses count more than `errors`.
-#[derive(Deserialize)]
-struct Answer {
-    errors: Option<bool>,
-    items: Option<Vec<Item>>,
-    /// An error of the whole request.
-    #[serde(default)]
-    error: Fault,
-    /// The number of accepted events, if there are no items.
-    record_count: Option<u64>,
-}
-
-/// The parsed parts of a response about the whole request.
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    error: Fault,
-    #[serde(default)]
-    message: Fault,
-}
-
-/// The result of one event.
-struct Item {
-    /// Whether it names its action, as items do that are in the order of the request.
-    is_named: bool,
-    result: ItemResult,
-}
-
-#[derive(Deserialize)]
-struct ItemResult {
-    status: u16,
-    #[serde(default)]
-    error: Fault,
-    #[serde(rename = "_type", default)]
-    document_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Action {
-    Index,
-    Create,
-    #[serde(other)]
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {
-        deserializer.deserialize_map(ItemVisitor)
-    }
-}
-
-struct ItemVisitor;
-
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = Item;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an action and its result")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
-        let Some(action) = map.next_key::<Action>()? else { return Err(de::Error::custom("an item without a result")) };
-        let item = Item { is_named: !matches!(action, Action::Other), result: map.next_value()? };
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(item)
-    }
-}
-
-/// An error: its type, its reason, and a text with both and the cause.
-#[derive(Default)]
-struct Fault {
-    kind: String,
-    reason: String,
-    text: String,
-}
-
-/// The keys of an error object that are used.
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum ErrorKey {
-    Type,
-    Reason,
-    CausedBy,
-    #[serde(other)]
-    Other,
-}
-
-impl Fault {
-    /// An error that is only a string.
-    fn of(text: &str) -> Fault {
-        let mut shown = text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
-        if shown.len() < text.len() {
-            shown.push(CUT);
-        }
-        Fault { kind: String::new(), reason: shown.clone(), text: shown }
-    }
-
-    fn said(&self, status: u16) -> Said<'_> {
-        Said { status, kind: &self.kind, reason: &self.reason }
-    }
-}
-
-impl<'de> Deserialize<'de> for Fault {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fault, D::Error> {
-        deserializer.deserialize_any(FaultVisitor)
-    }
-}
-
-struct FaultVisitor;
-
-impl<'de> Visitor<'de> for FaultVisitor {
-    type Value = Fault;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an error")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Fault, E> {
-        Ok(Fault::of(text))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fault, A::Error> {
-        let mut parts = <[Fault; 3]>::default();
-        while let Some(key) = map.next_key()? {
-            match key {
-                ErrorKey::Type => parts[0] = map.next_value()?,
-                ErrorKey::Reason => parts[1] = map.next_value()?,
-                ErrorKey::CausedBy => parts[2] = map.next_value()?,
-                ErrorKey::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        let texts: Vec<&str> = parts.iter().map(|part| part.text.as_str()).filter(|text| !text.is_empty()).collect();
-        let text = Fault::of(&texts.join(", ")).text;
-        let [kind, reason, _] = parts;
-        Ok(Fault { kind: kind.text, reason: reason.text, text })
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Fault, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Fault::default())
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Fault, E> {
-        Ok(Fault::default())
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Fault, E> {
-        Ok(Fault::default())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Fault, E> {
-        Ok(Fault::default())
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Fault, E> {
-        Ok(Fault::default())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Fault, E> {
-        Ok(Fault::default())
-    }
-}
+/// The longest body about the whole request that is parsed. Of a longer one, only the status counts.
+const REFUSAL_BYTES_MAX: usize = 1 << 20;
 
 /// The meaning of the response to a request with this many events, at least one. `conflict_is_taken`: if the server already
-/// has an event, an earlier attempt delivered it.
-pub fn verdict(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
+/// has an event, an earlier attempt delivered it. `breathe` is called between steps of a long response.
+pub async fn verdict(reply: &Reply, events: u64, conflict_is_taken: bool, breathe: &impl AsyncFn()) -> Verdict {
     match reply.status.as_u16() {
         200..=299 if is_all_good(&reply.body, events) => Verdict::Delivered,
-        200..=299 => of_body(reply, events, conflict_is_taken),
-        status => match serde_json::from_slice::<Refusal>(&reply.body) {
-            Ok(Refusal { error, message }) => {
+        200..=299 => of_body(reply, events, conflict_is_taken, breathe).await,
+        status => match refusal(&reply.body) {
+            Some(Refusal { error, message }) => {
                 let fault = if error.text.is_empty() { message } else { error };
                 verdict_of(decide(&fault.said(status)), reply.shown())
             }
-            Err(_) => verdict_of(meaning::of_reply(reply), reply.shown()),
+            None => verdict_of(meaning::of_reply(reply), reply.shown()),
         },
     }
 }
 
+/// What a body says about the whole request.
+fn refusal(body: &[u8]) -> Option<Refusal> {
+    if body.len() > REFUSAL_BYTES_MAX {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
 /// The meaning of a body with a success status.
-fn of_body(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
+async fn of_body(reply: &Reply, events: u64, conflict_is_taken: bool, breathe: &impl AsyncFn()) -> Verdict {
     let body = reply.body.trim_ascii();
     let shown = || format!("not a response to a bulk request: {}", reply.shown());
-    match serde_json::from_slice::<Answer>(body) {
+    let items_max = events.saturating_mul(ITEMS_PER_EVENT_MAX);
+    let judge = |result: &ItemResult| meaning_of(result, conflict_is_taken);
+    match body::read(body, usize::try_from(items_max).unwrap_or(usize::MAX), judge, breathe).await {
         Ok(Answer { error, .. }) if !error.text.is_empty() => {
             let said = format!("{}: {}", reply.status, error.text);
             match decide(&error.said(reply.status.as_u16())).meaning {
@@ -232,14 +80,16 @@ fn of_body(reply: &Reply, events: u64, conflict_is_taken: bool) -> Verdict {
             }
         }
         Ok(Answer { record_count: Some(taken), .. }) if taken == events => Verdict::Delivered,
-        Ok(Answer { errors: Some(errors), items, .. }) => {
-            of_items(items.unwrap_or_default(), errors, events, conflict_is_taken)
-        }
+        Ok(Answer { errors: Some(errors), items, .. }) => of_items(items.unwrap_or_default(), errors, events),
         Ok(_) => Verdict::Doubtful(shown()),
+        Err(Unread::TooManyItems) => unclear(
+            events,
+            format!("the response has more than {items_max} items, but the request had {events} events"),
+        ),
         // It begins like a bulk response, so it was cut off. The response to fewer events is shorter.
-        Err(_) if body.starts_with(b"{") => unclear(events, shown()),
-        Err(_) if body.is_empty() => Verdict::Doubtful(shown()),
-        Err(_) => Verdict::Retry(format!("{}; check the URL", shown())),
+        Err(Unread::Damaged) if body.starts_with(b"{") => unclear(events, shown()),
+        Err(Unread::Damaged) if body.is_empty() => Verdict::Doubtful(shown()),
+        Err(Unread::Damaged) => Verdict::Retry(format!("{}; check the URL", shown())),
     }
 }
 
@@ -249,28 +99,27 @@ fn unclear(events: u64, error: String) -> Verdict {
 }
 
 /// The meaning of items. Only in the best case do their number and order match the events.
-fn of_items(mut items: Vec<Item>, errors: bool, events: u64, conflict_is_taken: bool) -> Verdict {
-    let is_bad = |item: &Item| !matches!(meaning_of(&item.result, conflict_is_taken), Meaning::Taken);
-    let bad = items.iter().filter(|item| is_bad(item)).count();
+fn of_items(mut items: Vec<Item>, errors: bool, events: u64) -> Verdict {
+    let bad = items.iter().filter(|item| item.meaning != Meaning::Taken).count();
     let is_in_order = items.iter().all(|item| item.is_named) || bad == 0;
     let count = items.len() as u64;
     let mismatch = || format!("the response covers {count} events, but the request had {events}");
     if events == 1 && count > 1 {
         // All of them are about the same event.
-        items.sort_by_key(|item| std::cmp::Reverse(meaning_of(&item.result, conflict_is_taken)));
+        items.sort_by_key(|item| std::cmp::Reverse(item.meaning));
         items.truncate(1);
-        return Verdict::Items(sort(items, conflict_is_taken));
+        return Verdict::Items(sort(items));
     }
     match count.cmp(&events) {
         _ if count == 0 && !errors => Verdict::Delivered,
-        Ordering::Equal if events == 1 => Verdict::Items(sort(items, conflict_is_taken)),
+        Ordering::Equal if events == 1 => Verdict::Items(sort(items)),
         Ordering::Equal if bad == items.len() && items.iter().all(is_of_a_transaction) => {
             unclear(events, format!("all events were rejected together: {}", items[0].result.error.text))
         }
-        Ordering::Equal if is_in_order => Verdict::Items(sort(items, conflict_is_taken)),
+        Ordering::Equal if is_in_order => Verdict::Items(sort(items)),
         // There are no items for the events after them: the request was cut off on its way, or the server left them out.
         Ordering::Less if is_in_order && bad < items.len() => {
-            Verdict::Items(Items { unsaid_from: Some(items.len()), ..sort(items, conflict_is_taken) })
+            Verdict::Items(Items { unsaid_from: Some(items.len()), ..sort(items) })
         }
         Ordering::Greater if bad == 0 => Verdict::Delivered,
         _ => unclear(events, mismatch()),
@@ -312,10 +161,10 @@ fn is_value(text: &[u8], beginning: &[u8]) -> bool {
     value.is_some_and(|value| value.trim_ascii_start().starts_with(beginning))
 }
 
-fn sort(items: Vec<Item>, conflict_is_taken: bool) -> Items {
+fn sort(items: Vec<Item>) -> Items {
     let mut sorted = Items::default();
-    for (place, Item { result, .. }) in items.into_iter().enumerate() {
-        match meaning_of(&result, conflict_is_taken) {
+    for (place, Item { result, meaning, .. }) in items.into_iter().enumerate() {
+        match meaning {
             Meaning::Taken => {}
             Meaning::Wait => {
                 if sorted.retry.is_empty() {
@@ -340,12 +189,16 @@ fn reason(ItemResult { status, error, .. }: &ItemResult) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::body::REASON_BYTES_MAX;
     use super::*;
+    use futures_lite::future::block_on;
     use hyper::StatusCode;
+    use std::cell::Cell;
 
     fn judge(status: u16, body: &str, events: u64, conflict_is_taken: bool) -> Verdict {
         let status = StatusCode::from_u16(status).expect("a status");
-        verdict(&Reply { status, retry_after: None, body: body.into() }, events, conflict_is_taken)
+        let reply = Reply { status, retry_after: None, body: body.into() };
+        block_on(verdict(&reply, events, conflict_is_taken, &async || {}))
     }
 
     const MIXED: &str = r#"{"took":3,"errors":true,"items":[
@@ -516,6 +369,69 @@ mod tests {
     #[test]
     fn worst_of_many_items_for_one_event_counts() {
         assert!(matches!(judge(200, MIXED, 1, false), Verdict::Items(items) if items.rejected.len() == 1));
+    }
+
+    #[test]
+    fn more_items_than_any_store_sends_are_not_read() {
+        let body = |items: usize| {
+            format!(r#"{{"items":[{}],"errors":true}}"#, vec![r#"{"a":{"status":400}}"#; items].join(","))
+        };
+        assert!(matches!(judge(200, &body(8), 1, false), Verdict::Items(_)));
+        // What follows the first item too many is not even JSON.
+        for (events, items) in [(1, 9), (2, 17), (1, 400_000)] {
+            let body = body(items).replace("],", "nonsense");
+            let verdict = judge(200, &body, events, false);
+            let (Verdict::Unclear(why) | Verdict::Doubtful(why)) = &verdict else { panic!("{verdict:?}") };
+            assert!(why.contains(&format!("more than {} items", 8 * events)), "{why}");
+            assert_eq!(matches!(verdict, Verdict::Doubtful(_)), events == 1);
+        }
+    }
+
+    #[test]
+    fn long_response_is_read_in_steps() {
+        let items = vec![r#"{"index":{"status":400}}"#; 1000].join(",");
+        let body = format!(r#"{{"items":[{items}],"errors":true}}"#);
+        let reply = Reply { status: StatusCode::OK, retry_after: None, body: body.into() };
+        let breaths = Cell::new(0);
+        let verdict = block_on(verdict(&reply, 1000, false, &async || breaths.set(breaths.get() + 1)));
+        assert!(matches!(verdict, Verdict::Items(items) if items.rejected.len() == 1000));
+        assert!(breaths.get() >= 50, "{} pauses", breaths.get());
+    }
+
+    /// Nothing here is deep recursion: the stack of this thread is small.
+    #[test]
+    fn deeply_nested_responses_are_skipped() {
+        let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
+        let error = deep(r#"{"caused_by":"#, "}").replace(":}", ":1}");
+        let run = move || {
+            for value in [&error, &deep("[", "]")] {
+                let cause = judge(200, &format!(r#"{{"errors":true,"error":{value}}}"#), 2, false);
+                assert!(matches!(cause, Verdict::Unclear(_)), "{cause:?}");
+                let item = format!(r#"{{"errors":true,"items":[{{"index":{{"status":400,"error":{value}}}}}]}}"#);
+                assert!(matches!(judge(200, &item, 1, false), Verdict::Items(items) if items.rejected.len() == 1));
+                assert!(matches!(judge(200, &item[..item.len() / 2], 1, false), Verdict::Doubtful(_)));
+                assert!(matches!(judge(400, &format!(r#"{{"error":{value}}}"#), 1, false), Verdict::Refused(_)));
+            }
+        };
+        std::thread::Builder::new().stack_size(256 * 1024).spawn(run).expect("a thread").join().expect("no panic");
+    }
+
+    #[test]
+    fn keys_between_the_items_are_read_once_and_whole() {
+        let good = r#"{"items":[{"index":{"status":201}}],"errors":false}"#;
+        assert_eq!(judge(200, &format!(" {good} "), 1, false), Verdict::Items(Items::default()));
+        for bad in [
+            format!("{good}x"),
+            good.replace("}]", "},]"),
+            good.replace(",\"errors\"", "\"errors\""),
+            good.replace("false}", "false,}"),
+            good.replace("false}", "false,\"errors\":false}"),
+            good.replace(":false", ":7"),
+            good.replace(":[", ":{[").to_owned(),
+            good[..good.len() - 1].to_owned(),
+        ] {
+            assert!(matches!(judge(200, &bad, 2, false), Verdict::Unclear(_)), "{bad}");
+        }
     }
 
     #[test]

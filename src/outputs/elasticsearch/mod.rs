@@ -25,7 +25,7 @@ use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
 use crate::net::auth::{Auth, Secret};
-use crate::net::client::Head;
+use crate::net::client::{Head, breathe};
 use crate::net::endpoint::Endpoint;
 use crate::net::reply::Reply;
 use crate::net::tls::Tls;
@@ -332,8 +332,8 @@ impl Protocol for Bulk {
         Bulk::body(self, delivery, part, out, refused);
     }
 
-    fn verdict(&self, reply: &Reply, events: u64) -> Verdict {
-        answer::verdict(reply, events, self.knows_its_events())
+    async fn verdict<E: Env>(&self, env: &E, reply: &Reply, events: u64) -> Verdict {
+        answer::verdict(reply, events, self.knows_its_events(), &async || breathe(env).await).await
     }
 }
 

@@ -450,3 +450,31 @@ fn invalid_settings_are_rejected() {
     assert_eq!(key(&url, json!({ "pipeline": "" })), "pipeline");
     assert!(settings(&url, json!({ "id": "hash", "op": "create" })).check().is_empty());
 }
+
+/// 40 kB that stand for 16 MB and 800,000 items.
+fn flood(items: usize) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let body = [b"{\"errors\":true,\"items\":[".to_vec(), b"{\"a\":{\"status\":4}},".repeat(items)].concat();
+    std::io::Write::write_all(&mut encoder, &body).expect("in memory");
+    encoder.finish().expect("in memory")
+}
+
+#[test]
+fn answers_are_bounded_by_what_their_request_needs() {
+    let answer = |items: usize| {
+        let flood = flood(items);
+        Server::start(move |_, _| Act::Send(super::tests::answer(200, "content-encoding: gzip\r\n", &flood)))
+    };
+    // Far more than one event needs: the body is not even decompressed to its end.
+    let outcomes = send(&answer(800_000), json!({}), 1, 1);
+    let (error, _) = retry(&outcomes[0]);
+    assert!(error.contains("more than its request can need"), "{error}");
+    // Few enough bytes, and too many items.
+    let outcomes = send(&answer(9), json!({}), 1, 1);
+    let (error, _) = retry(&outcomes[0]);
+    assert!(error.contains("more than 8 items, but the request had 1 events"), "{error}");
+    // Every event is decided in the end: it may have been accepted, so it is not sent for ever.
+    let outcomes = send(&answer(800_000), json!({}), 3, 40);
+    let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{:?}", outcomes.last()) };
+    assert_eq!(rejected.len(), 3);
+}

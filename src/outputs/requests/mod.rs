@@ -8,7 +8,8 @@
 //! servers that close a connection before they send 413, or that limit the bytes in progress, look like that. A single event
 //! with such failures is retried without limit, because nothing shows that it is at fault. A request that is rejected because of its
 //! content is halved too, so that only events at fault are rejected ([`suspects`] limits that). Memory is limited to `concurrency`
-//! times `request_bytes`, once raw and once compressed, plus one event.
+//! times `request_bytes`, once raw and once compressed, plus one event, and the responses: each is as large as its request may
+//! need at most ([`answer_bytes_max`]), and a long one is read in steps that give the reactor its turns.
 //!
 //! When an attempt fails, no further request of the delivery is started, and running ones are awaited. The next attempt
 //! follows after the engine's backoff, or after the time that the server asked for.
@@ -26,7 +27,7 @@ pub mod tests;
 pub use plan::{Mistaken, Plan, RequestSettings, fatal};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
-use crate::net::client::{Client, Head, SendError};
+use crate::net::client::{Client, Head, SendError, breathe};
 use crate::net::reply::{BODY_BYTES_MAX, BodyError, Reply};
 use crate::net::secrets::Secrets;
 use flights::Flights;
@@ -36,6 +37,7 @@ use limit::Limit;
 use meaning::{Meaning, Row, explained};
 use part::{Part, split};
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,6 +54,23 @@ pub fn held_bytes_max(concurrency: u32, request_bytes: u64) -> u64 {
 /// Maximum number of descriptors: each running request has a connection, and as many may be kept open per endpoint.
 pub fn descriptors_max(concurrency: u32, endpoints: usize) -> u64 {
     u64::from(concurrency) * (1 + endpoints as u64)
+}
+
+/// What any response may have: a proxy's page, a trace of the server.
+const ANSWER_BYTES_MIN: u64 = 256 * 1024;
+
+/// What a response may have for each event in addition: its item, with what the server says about it itself.
+const ANSWER_BYTES_PER_EVENT: u64 = 64 * 1024;
+
+/// How often a response may repeat an event: in a reason, in its cause, in the root cause, with escapes.
+const ANSWER_ECHOES: u64 = 4;
+
+/// The largest response to a request that a server needs, within [`BODY_BYTES_MAX`].
+fn answer_bytes_max(events: u64, raw_bytes: u64) -> usize {
+    let needed = ANSWER_BYTES_MIN
+        .saturating_add(events.saturating_mul(ANSWER_BYTES_PER_EVENT))
+        .saturating_add(raw_bytes.saturating_mul(ANSWER_ECHOES));
+    usize::try_from(needed).unwrap_or(usize::MAX).min(BODY_BYTES_MAX)
 }
 
 /// Bytes that are compressed between two checks of the time slice.
@@ -144,8 +163,8 @@ pub trait Protocol: 'static {
     fn reads_bodies(&self) -> bool {
         true
     }
-    /// The meaning of the response to a request with this many events.
-    fn verdict(&self, reply: &Reply, events: u64) -> Verdict;
+    /// The meaning of the response to a request with this many events. Gives the reactor turns while it reads a long one.
+    fn verdict<E: Env>(&self, env: &E, reply: &Reply, events: u64) -> impl Future<Output = Verdict>;
 }
 
 /// The meaning of a status if the body of the response does not matter.
@@ -275,10 +294,10 @@ impl<E: Env, P: Protocol> Requester<E, P> {
                     Ok(None) => {}
                     Err(error) => failure.add(format!("compression failed: {error}"), None),
                 }
-                self.breathe().await;
+                breathe(&self.env).await;
             }
             let Some(landed) = flights.next().await else { break };
-            self.land(landed, &mut failure);
+            self.land(landed, &mut failure).await;
         }
         self.has_progressed = self.undecided() < undecided;
         if let Some(error) = failure.error {
@@ -333,9 +352,10 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         };
         let target = self.targets.choose(self.env.now());
         let (client, env, body) = (self.clients[target].clone(), self.env.clone(), Bytes::from(body));
+        let answer_bytes_max = answer_bytes_max(part.events(), raw_bytes);
         Ok(Some(Box::pin(async move {
             let begun = env.now();
-            let result = client.send(body.clone()).await;
+            let result = client.send(body.clone(), answer_bytes_max).await;
             Landed { part, body, raw_bytes, target, took: env.now().since(begun), result }
         })))
     }
@@ -345,20 +365,14 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         let mut out = self.buffers.pop().unwrap_or_default();
         for step in raw.chunks(COMPRESS_STEP_BYTES) {
             member.push(step, &mut out)?;
-            self.breathe().await;
+            breathe(&self.env).await;
         }
         member.end(&mut out)?;
         Ok(Some(out))
     }
 
-    async fn breathe(&self) {
-        if self.env.slice_used() {
-            self.env.turn().await;
-        }
-    }
-
     /// Processes the result of a request.
-    fn land(&mut self, landed: Landed, failure: &mut Failure) {
+    async fn land(&mut self, landed: Landed, failure: &mut Failure) {
         let Landed { part, body, raw_bytes, target, took, result } = landed;
         let now = self.env.now();
         let length = body.len() as u64;
@@ -386,7 +400,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             }
             _ => self.targets.answered(target),
         }
-        let verdict = self.protocol.verdict(&reply, part.events()).masked(&self.secrets);
+        let verdict = self.protocol.verdict(&self.env, &reply, part.events()).await.masked(&self.secrets);
         let is_full = raw_bytes * 2 >= self.request_bytes;
         let is_crowded = reply.status == StatusCode::TOO_MANY_REQUESTS && self.limit.requests() == 1;
         match &verdict {
@@ -406,7 +420,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         match error {
             SendError::Broken { .. } => self.set_back(answered.part, answered.raw_bytes, LEARNT_BYTES_MIN, &text),
             // The response to fewer events is shorter.
-            SendError::Body { source: BodyError::TooLarge(status) | BodyError::Bomb(status), .. }
+            SendError::Body { source: BodyError::TooLarge(status, _) | BodyError::Bomb(status, _), .. }
                 if answered.part.events() > 1 =>
             {
                 if status.is_success() {
