@@ -2,14 +2,17 @@
 //!
 //! Guarantees: every request ends within its timeout, which includes connecting and reading the body of the answer. A request
 //! that was not sent because a kept connection had been closed is sent again over a new one; any other failure is returned to the
-//! caller. At most [`IDLE_MAX`] connections are kept, none for longer than [`IDLE_LIFE`] without use. Names are resolved for each
+//! caller. A server that sends interim answers or headers without end loses its connection ([`super::meter`]), and the request
+//! counts as failed. At most [`IDLE_MAX`] connections are kept, none for longer than [`IDLE_LIFE`] without use. Names are resolved for each
 //! connection, off the executor, and their addresses tried in turn. With a proxy, an HTTPS endpoint is reached through a tunnel,
 //! any other by requests to the proxy with the complete URL; the proxy resolves the endpoint's name. Does not follow redirects
 //! and does not interpret answers.
 
 use super::endpoint::Endpoint;
+use super::meter::{AHEAD_BYTES_MAX, INTERIM_MAX, Meter, Metered};
 use super::proxy::Proxy;
 use super::reply::{self, BodyError, Reply};
+use super::secrets::Secrets;
 use super::secured::Secured;
 use super::stream::HyperStream;
 use super::tls::server_name;
@@ -19,6 +22,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::ext::on_informational;
 use hyper::header::{HOST, HeaderMap, PROXY_AUTHORIZATION};
 use hyper::{Method, Request, StatusCode, Uri};
 use std::cell::RefCell;
@@ -39,6 +43,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many addresses of a name are tried.
 const ADDRESSES_MAX: usize = 8;
+
+/// The most bytes of status line and headers, and of the buffer for a body.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Why there is no answer. A retry may succeed in every case.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +73,15 @@ pub enum SendError {
         endpoint: String,
         /// The error of the protocol.
         source: hyper::Error,
+    },
+    /// The connection was closed because of what the server sent instead of an answer. It may have processed the request.
+    #[error(
+        "{endpoint}: the server sent more than {INTERIM_MAX} interim answers (HTTP 1xx) or {AHEAD_BYTES_MAX} bytes before its \
+         answer, so the connection was closed; check the server, and what is between"
+    )]
+    Ahead {
+        /// The endpoint.
+        endpoint: String,
     },
     /// The body of the answer could not be read.
     #[error("{endpoint}: {source}")]
@@ -95,6 +111,15 @@ pub async fn breathe<E: Env>(env: &E) {
     }
 }
 
+/// What protects a client's connections and its messages.
+#[derive(Clone)]
+pub struct Guards {
+    /// Secures connections to a secure endpoint, which requires it.
+    pub tls: Option<Rc<Secured>>,
+    /// What no message may quote from an answer.
+    pub secrets: Secrets,
+}
+
 /// Where requests go, and through which proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -111,19 +136,27 @@ pub struct Client<E: Env> {
     head: Head,
     proxy: Option<Proxy>,
     tls: Option<Rc<Secured>>,
+    /// What nothing that is quoted from an answer may contain.
+    secrets: Secrets,
     timeout: Duration,
     idle: RefCell<Vec<Idle>>,
 }
 
 struct Idle {
-    sender: SendRequest<Full<Bytes>>,
+    connection: Connected,
     since: Monotonic,
 }
 
+/// An open connection.
+struct Connected {
+    sender: SendRequest<Full<Bytes>>,
+    meter: Meter,
+}
+
 impl<E: Env> Client<E> {
-    /// A client that connects with its first request. A secure endpoint requires `tls`.
-    pub fn new(env: E, way: Way, mut head: Head, tls: Option<Rc<Secured>>, timeout: Duration) -> Client<E> {
-        let Way { endpoint, proxy } = way;
+    /// A client that connects with its first request.
+    pub fn new(env: E, way: Way, mut head: Head, guards: Guards, timeout: Duration) -> Client<E> {
+        let (Way { endpoint, proxy }, Guards { tls, secrets }) = (way, guards);
         if let Some(proxy) = proxy.as_ref().filter(|_| !endpoint.secure) {
             if let Ok(whole) = format!("http://{}{}", endpoint.target(), head.path).parse() {
                 head.path = whole;
@@ -132,7 +165,7 @@ impl<E: Env> Client<E> {
                 head.headers.insert(PROXY_AUTHORIZATION, value.clone());
             }
         }
-        Client { env, endpoint, head, proxy, tls, timeout, idle: RefCell::default() }
+        Client { env, endpoint, head, proxy, tls, secrets, timeout, idle: RefCell::default() }
     }
 
     /// The method of its requests.
@@ -166,19 +199,23 @@ impl<E: Env> Client<E> {
     /// Closes connections that were idle for too long.
     pub fn tick(&self) {
         let now = self.env.now();
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && now.since(idle.since) < IDLE_LIFE);
+        self.idle.borrow_mut().retain(|idle| !idle.connection.sender.is_closed() && now.since(idle.since) < IDLE_LIFE);
     }
 
     async fn exchange(&self, body: Bytes, answer_bytes_max: usize) -> Result<Reply, SendError> {
         loop {
             let kept = self.take_idle().await;
             let is_kept = kept.is_some();
-            let mut sender = match kept {
-                Some(sender) => sender,
+            let mut connection = match kept {
+                Some(connection) => connection,
                 None => self.connect().await.map_err(|source| SendError::Connect { endpoint: self.way(), source })?,
             };
-            let response = match sender.try_send_request(self.request(body.clone())).await {
+            let meter = connection.meter.clone();
+            meter.begin();
+            let request = self.request(body.clone(), meter.clone());
+            let response = match connection.sender.try_send_request(request).await {
                 Ok(response) => response,
+                Err(_) if meter.is_exceeded() => return Err(SendError::Ahead { endpoint: self.way() }),
                 Err(mut error) => {
                     let never_left = error.take_message().is_some();
                     if is_kept && never_left {
@@ -187,11 +224,12 @@ impl<E: Env> Client<E> {
                     return Err(self.broken(error.into_error()));
                 }
             };
-            let reply =
-                reply::read(response, self.env.wall(), answer_bytes_max, &async || breathe(&self.env).await).await;
+            meter.end();
+            let limits = reply::Reading { now: self.env.wall(), bytes_max: answer_bytes_max, secrets: &self.secrets };
+            let reply = reply::read(response, limits, &async || breathe(&self.env).await).await;
             let reply = reply.map_err(|source| SendError::Body { endpoint: self.name(), source })?;
             if !self.may_mind_the_certificate(reply.status) {
-                self.give_back(sender);
+                self.give_back(connection);
             }
             return Ok(reply);
         }
@@ -218,35 +256,36 @@ impl<E: Env> Client<E> {
         may && status != StatusCode::BAD_REQUEST
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: Bytes, meter: Meter) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.path.clone();
         *request.headers_mut() = self.head.headers.clone();
         request.headers_mut().entry(HOST).or_insert_with(|| self.endpoint.host_header.clone());
+        on_informational(&mut request, move |_| meter.skipped());
         request
     }
 
     /// The most recently used connection that is still open.
-    async fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+    async fn take_idle(&self) -> Option<Connected> {
         loop {
             let idle = self.idle.borrow_mut().pop();
-            let Idle { mut sender, since } = idle?;
+            let Idle { mut connection, since } = idle?;
             let is_fresh = self.env.now().since(since) < IDLE_LIFE;
-            if is_fresh && sender.ready().await.is_ok() {
-                return Some(sender);
+            if is_fresh && connection.sender.ready().await.is_ok() {
+                return Some(connection);
             }
         }
     }
 
-    fn give_back(&self, sender: SendRequest<Full<Bytes>>) {
+    fn give_back(&self, connection: Connected) {
         let mut idle = self.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < IDLE_MAX {
-            idle.push(Idle { sender, since: self.env.now() });
+        if !connection.sender.is_closed() && idle.len() < IDLE_MAX {
+            idle.push(Idle { connection, since: self.env.now() });
         }
     }
 
-    async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self) -> io::Result<Connected> {
         let timeout = self.timeout.min(CONNECT_TIMEOUT);
         let tls = match self.tls.as_ref().filter(|_| self.endpoint.secure) {
             Some(tls) => Some((tls, tls.connector(&self.env).await)),
@@ -265,7 +304,7 @@ impl<E: Env> Client<E> {
                 return self.speak(connection).await;
             };
             if let Some(proxy) = &self.proxy {
-                proxy.tunnel(&mut connection, &self.endpoint).await?;
+                proxy.tunnel(&mut connection, &self.endpoint, &self.secrets).await?;
             }
             let name = server_name(tls.server_name().unwrap_or(&self.endpoint.host));
             let name = name.map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
@@ -289,16 +328,15 @@ impl<E: Env> Client<E> {
         }
     }
 
-    async fn speak(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    ) -> io::Result<SendRequest<Full<Bytes>>> {
+    async fn speak(&self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Connected> {
         let mut builder = Builder::new();
         // Writing the head separately is cheaper than copying the body behind it.
-        builder.writev(true);
-        let (sender, connection) = builder.handshake(HyperStream(stream)).await.map_err(io::Error::other)?;
+        builder.writev(true).max_buf_size(HEAD_BYTES_MAX);
+        let meter = Meter::default();
+        let stream = HyperStream(Metered { stream, meter: meter.clone() });
+        let (sender, connection) = builder.handshake(stream).await.map_err(io::Error::other)?;
         // How the connection ends is reported to the request that waits for an answer.
         self.env.spawn("http client", async move { drop(connection.await) });
-        Ok(sender)
+        Ok(Connected { sender, meter })
     }
 }

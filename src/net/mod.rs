@@ -5,6 +5,7 @@ pub mod client;
 pub mod encode;
 pub mod endpoint;
 pub mod http;
+pub mod meter;
 pub mod proxy;
 pub mod reply;
 pub mod secrets;

@@ -8,6 +8,7 @@
 use super::auth::base64;
 use super::encode::encode_url;
 use super::endpoint::Endpoint;
+use super::secrets::Secrets;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use hyper::Uri;
 use hyper::header::HeaderValue;
@@ -63,11 +64,12 @@ impl Proxy {
         format!("http://{}{}{}:{}", brackets[0], self.host, brackets[1], self.port)
     }
 
-    /// Asks for a tunnel to `endpoint` over a connection to the proxy.
+    /// Asks for a tunnel to `endpoint` over a connection to the proxy. An error quotes the proxy, without `secrets`.
     pub async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: &mut S,
         endpoint: &Endpoint,
+        secrets: &Secrets,
     ) -> io::Result<()> {
         let target = endpoint.target();
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
@@ -81,15 +83,15 @@ impl Proxy {
         stream.flush().await?;
         let head = read_head(stream).await?;
         let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)]);
-        let mut words = line.split(' ');
+        let mut words = line.split(|byte| *byte == b' ');
         match (words.next(), words.next()) {
-            (Some("HTTP/1.1" | "HTTP/1.0"), Some(status)) if status.len() == 3 && status.starts_with('2') => Ok(()),
-            (Some("HTTP/1.1" | "HTTP/1.0"), Some("407")) => {
+            (Some(b"HTTP/1.1" | b"HTTP/1.0"), Some([b'2', _, _])) => Ok(()),
+            (Some(b"HTTP/1.1" | b"HTTP/1.0"), Some(b"407")) => {
                 Err(io::Error::other("the proxy rejects the user or password (407); check `proxy`"))
             }
             _ => {
-                Err(io::Error::other(format!("the proxy cannot open a tunnel to {target}: {}", line.escape_default())))
+                let shown = secrets.excerpt(line, SHOWN_BYTES);
+                Err(io::Error::other(format!("the proxy cannot open a tunnel to {target}: {shown}")))
             }
         }
     }
@@ -104,8 +106,10 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>>
         if length == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the proxy closed the connection"));
         }
+        // The end may have begun in what came before, which is not searched again.
+        let unsearched = head.len().saturating_sub(3);
         head.extend_from_slice(&bytes[..length]);
-        let ends = head.windows(4).position(|four| four == b"\r\n\r\n");
+        let ends = head[unsearched..].windows(4).position(|four| four == b"\r\n\r\n");
         match ends {
             Some(_) => return Ok(head),
             None if head.len() > HEAD_BYTES_MAX => return Err(io::Error::other("the answer of the proxy is too long")),

@@ -4,7 +4,7 @@
 //! is rejected. Decompression goes in steps: a few bytes can stand for a thousand times as many. Does not know what a status
 //! means for events.
 
-use super::secrets::CUT;
+use super::secrets::Secrets;
 use flate2::write::GzDecoder;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -32,25 +32,29 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
     /// The body, decompressed.
     pub body: Vec<u8>,
+    /// What is not shown of it.
+    pub secrets: Secrets,
 }
 
 impl Reply {
-    /// Status and the first bytes of the body, on one line, for messages. [`CUT`] ends a body that is not shown to its end. May
-    /// contain secrets that the server repeats.
+    /// Status and the first bytes of the body, on one line and without secrets, for messages.
     pub fn shown(&self) -> String {
-        let is_cut = self.body.len() > SHOWN_BYTES;
-        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(SHOWN_BYTES)]);
-        let text: Vec<&str> =
-            text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
-        match text.is_empty() {
-            true => format!("HTTP {}", self.status),
-            false if is_cut => {
-                let text = text.join(" ");
-                format!("HTTP {}: {}{CUT}", self.status, text.trim_end_matches('\u{fffd}'))
-            }
-            false => format!("HTTP {}: {}", self.status, text.join(" ")),
+        match self.secrets.excerpt(&self.body, SHOWN_BYTES) {
+            text if text.is_empty() => format!("HTTP {}", self.status),
+            text => format!("HTTP {}: {text}", self.status),
         }
     }
+}
+
+/// How an answer is read.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// A date in `Retry-After` is relative to this.
+    pub now: Timestamp,
+    /// The longest body.
+    pub bytes_max: usize,
+    /// What is not shown of it.
+    pub secrets: &'a Secrets,
 }
 
 /// Why a body was rejected.
@@ -83,14 +87,13 @@ impl BodyError {
     }
 }
 
-/// Reads an answer with a body of at most `bytes_max`. A date in `Retry-After` is relative to `now`. `breathe` is called between
-/// steps.
+/// Reads an answer. `breathe` is called between steps.
 pub async fn read(
     response: Response<Incoming>,
-    now: Timestamp,
-    bytes_max: usize,
+    reading: Reading<'_>,
     breathe: &impl AsyncFn(),
 ) -> Result<Reply, BodyError> {
+    let Reading { now, bytes_max, secrets } = reading;
     let (head, mut body) = response.into_parts();
     let status = head.status;
     if body.size_hint().lower() > bytes_max as u64 {
@@ -105,7 +108,7 @@ pub async fn read(
         }
     }
     let body = inflate.finish()?;
-    Ok(Reply { status, retry_after: retry_after(&head.headers, now), body })
+    Ok(Reply { status, retry_after: retry_after(&head.headers, now), body, secrets: secrets.clone() })
 }
 
 /// A body that is being read.
@@ -274,10 +277,10 @@ mod tests {
 
     #[test]
     fn shown_body_is_short_and_on_one_line() {
-        let reply = Reply { status: StatusCode::BAD_REQUEST, retry_after: None, body: b"a\n\x1b[31m b".repeat(200) };
-        let shown = reply.shown();
+        let reply = |status, body| Reply { status, retry_after: None, body, secrets: Secrets::default() };
+        let shown = reply(StatusCode::BAD_REQUEST, b"a\n\x1b[31m b".repeat(200)).shown();
         assert!(shown.starts_with("HTTP 400 Bad Request: a [31m ba"), "{shown}");
         assert!(shown.len() < 400 && !shown.contains(char::is_control));
-        assert_eq!(Reply { status: OK, retry_after: None, body: Vec::new() }.shown(), "HTTP 200 OK");
+        assert_eq!(reply(OK, Vec::new()).shown(), "HTTP 200 OK");
     }
 }

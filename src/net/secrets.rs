@@ -3,12 +3,17 @@
 //! Guarantees: debug pages and gateways that repeat a request in their answer do not carry its credentials into logs, messages or
 //! dead letters. Known are the values of sensitive headers (whole, their words, what Base64 in them stands for, and the part
 //! after the colon of that), the values in a URL's query, and long parts of its path. Each is found as it is, and as Base64, URLs,
-//! JSON and HTML write it, also where a text was cut inside of it. Values of fewer than [`BYTES_MIN`] bytes are not removed: they
-//! occur in ordinary words. Does not find a value that a server changed in another way.
+//! JSON and HTML write it. What is quoted from a server is searched before it is cut and put on one line ([`Secrets::excerpt`]).
+//! In a text that was cut before, a beginning of a secret before the mark of the cut is removed. Values and beginnings of fewer
+//! than [`BYTES_MIN`] bytes are not removed: they occur in ordinary words. Does not find a value that a server changed in
+//! another way.
 
 use super::auth::base64;
 use hyper::header::HeaderMap;
+use memchr::memmem::Finder;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// What replaces a secret.
@@ -46,18 +51,66 @@ impl Secrets {
         Secrets { forms: forms.into() }
     }
 
-    /// The text with [`MASK`] for each secret.
+    /// The first `bytes_max` bytes of what a server sent, on one line. A secret that begins in them is masked whole. [`CUT`] ends
+    /// a text that is not shown to its end.
+    pub fn excerpt(&self, raw: &[u8], bytes_max: usize) -> String {
+        // What begins before the cut ends in the window.
+        let window = &raw[..raw.len().min(bytes_max + self.forms.first().map_or(0, String::len))];
+        let (mut text, mut at) = (String::new(), 0);
+        for found in self.spans(window).into_iter().filter(|found| found.start < bytes_max) {
+            text.push_str(&String::from_utf8_lossy(&window[at..found.start]));
+            text.push_str(MASK);
+            at = found.end;
+        }
+        let end = raw.len().min(bytes_max).max(at);
+        text.push_str(&String::from_utf8_lossy(&raw[at..end]));
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+        let line = words.collect::<Vec<_>>().join(" ");
+        match end < raw.len() {
+            true => format!("{}{CUT}", line.trim_end_matches('\u{fffd}')),
+            false => line,
+        }
+    }
+
+    /// The text with [`MASK`] for each secret, and for each beginning of one before a cut.
     pub fn masked(&self, text: String) -> String {
-        let mut text = text;
+        let spans = self.spans(text.as_bytes());
+        let mut masked = String::with_capacity(text.len());
+        let mut at = 0;
+        for found in spans {
+            masked.push_str(&text[at..found.start]);
+            masked.push_str(MASK);
+            at = found.end;
+        }
+        masked.push_str(&text[at..]);
+        match masked.contains(CUT) {
+            true => self.masked_at_cuts(&masked),
+            false => masked,
+        }
+    }
+
+    /// Where secrets are, ascending, those that overlap as one.
+    fn spans(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> = Vec::new();
         for form in self.forms.iter() {
-            if text.contains(form) {
-                text = text.replace(form, MASK);
+            let finder = Finder::new(form);
+            let mut from = 0;
+            while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
+                // Another one may begin inside of it.
+                let start = from + at;
+                found.push(start..start + form.len());
+                from = start + 1;
             }
         }
-        match text.contains(CUT) {
-            true => self.masked_at_cuts(&text),
-            false => text,
+        found.sort_by_key(|span| span.start);
+        let mut merged: Vec<Range<usize>> = Vec::new();
+        for span in found {
+            match merged.last_mut() {
+                Some(last) if span.start < last.end => last.end = last.end.max(span.end),
+                _ => merged.push(span),
+            }
         }
+        merged
     }
 
     /// The text with [`MASK`] for each beginning of a secret before a cut.
@@ -78,7 +131,13 @@ impl Secrets {
     }
 }
 
-/// The number of bytes of the longest beginning of `form` that `text` ends with; 0 if it is too short.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// The number of bytes of the longest beginning of `form` that `text` ends with. 0 if it is too short.
 fn begun_at_end(text: &str, form: &str) -> usize {
     let lengths = (BYTES_MIN..form.len()).rev().filter(|&length| form.is_char_boundary(length));
     lengths.into_iter().find(|&length| text.ends_with(&form[..length])).unwrap_or(0)
@@ -238,6 +297,24 @@ mod tests {
         }
         assert_eq!(secrets("Bearer hush-hush", "/").masked("bearer hush-hush".to_owned()), "bearer ***");
         assert_eq!(secrets("id=7; session=hush-hush", "/").masked("got hush-hush".to_owned()), "got ***");
+    }
+
+    #[test]
+    fn excerpt_shows_no_part_of_a_secret_wherever_it_is_cut() {
+        let known = secrets("Bearer hüsh-token-1234", "/in?a=abcd%01efg&b=fghijk");
+        let raw = format!("{} hüsh-token-1234 and more", "x".repeat(20));
+        for bytes_max in 1..raw.len() + 3 {
+            let shown = known.excerpt(raw.as_bytes(), bytes_max);
+            let plain = shown.trim_start_matches('x').trim_start();
+            assert!(["", "…", "***", "***…"].contains(&plain) || plain.starts_with("*** "), "{bytes_max}: {shown}");
+            assert_eq!(shown.ends_with(CUT), bytes_max < raw.len(), "{shown}");
+        }
+        // Control characters are part of a secret until it is found; overlapping ones leave nothing between them.
+        assert_eq!(known.excerpt(b"got abcd\x01efghijk!\r\n\x1b[2Jx", 100), "got ***! [2Jx");
+        assert_eq!(known.masked("got abcd\u{1}efghijk!".to_owned()), "got ***!");
+        assert_eq!(known.excerpt(b"", 10), "");
+        assert_eq!(Secrets::default().excerpt("aß".as_bytes(), 2), "a…");
+        assert_eq!(format!("{known:?}"), "***");
     }
 
     #[test]

@@ -24,7 +24,7 @@ const TIMEOUT_SECONDS: u32 = 2;
 type Saying = fn(&mut TcpStream, usize) -> io::Result<()>;
 
 /// What must be in the product's log, and how the server responds to a request with this many events.
-const SAYINGS: [(&str, Saying); 12] = [
+const SAYINGS: [(&str, Saying); 16] = [
     ("when it is decompressed", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n")?;
         let mut bomb = GzEncoder::new(stream, Compression::fast());
@@ -55,7 +55,26 @@ const SAYINGS: [(&str, Saying); 12] = [
             stream.write_all(b" ")
         })
     }),
-    ("no answer within", |stream, _| forever(|| stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n"))),
+    ("no answer within", |stream, _| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nx: ")?;
+        forever(|| {
+            crate::wait::pause(Duration::from_millis(100));
+            stream.write_all(b"x")
+        })
+    }),
+    ("interim answers", |stream, _| forever(|| stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n"))),
+    ("interim answers", |stream, _| {
+        let head = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(30_000));
+        forever(|| stream.write_all(head.as_bytes()))
+    }),
+    ("the answer is incomplete", |stream, _| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;")?;
+        forever(|| stream.write_all(&[b'x'; 1 << 10]))
+    }),
+    ("the answer is incomplete", |stream, _| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n")?;
+        forever(|| stream.write_all(b"x: y\r\n"))
+    }),
     ("too large", |stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nx: ")?;
         forever(|| stream.write_all(&[b'x'; 1 << 16]))

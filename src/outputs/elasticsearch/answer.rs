@@ -197,7 +197,7 @@ mod tests {
 
     fn judge(status: u16, body: &str, events: u64, conflict_is_taken: bool) -> Verdict {
         let status = StatusCode::from_u16(status).expect("a status");
-        let reply = Reply { status, retry_after: None, body: body.into() };
+        let reply = Reply { status, retry_after: None, body: body.into(), secrets: Default::default() };
         block_on(verdict(&reply, events, conflict_is_taken, &async || {}))
     }
 
@@ -391,7 +391,7 @@ mod tests {
     fn long_response_is_read_in_steps() {
         let items = vec![r#"{"index":{"status":400}}"#; 1000].join(",");
         let body = format!(r#"{{"items":[{items}],"errors":true}}"#);
-        let reply = Reply { status: StatusCode::OK, retry_after: None, body: body.into() };
+        let reply = Reply { status: StatusCode::OK, retry_after: None, body: body.into(), secrets: Default::default() };
         let breaths = Cell::new(0);
         let verdict = block_on(verdict(&reply, 1000, false, &async || breaths.set(breaths.get() + 1)));
         assert!(matches!(verdict, Verdict::Items(items) if items.rejected.len() == 1000));

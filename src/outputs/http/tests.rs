@@ -1,6 +1,7 @@
 //! The output with a server that responds as each test needs.
 
 mod certificates;
+mod floods;
 mod proxies;
 
 use super::*;

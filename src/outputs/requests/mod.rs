@@ -27,7 +27,7 @@ pub mod tests;
 pub use plan::{Mistaken, Plan, RequestSettings, fatal};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
-use crate::net::client::{Client, Head, SendError, breathe};
+use crate::net::client::{Client, Guards, Head, SendError, breathe};
 use crate::net::reply::{BODY_BYTES_MAX, BodyError, Reply};
 use crate::net::secrets::Secrets;
 use flights::Flights;
@@ -249,10 +249,10 @@ impl Failure {
 impl<E: Env, P: Protocol> Requester<E, P> {
     /// An output that connects with its first request. `heads` has one entry for each endpoint of the plan.
     pub async fn open(env: E, plan: &Plan, heads: Vec<Head>, protocol: P) -> Result<Requester<E, P>, String> {
-        let tls = plan.secured(&env).await?;
         let secrets = plan.secrets();
+        let guards = Guards { tls: plan.secured(&env).await?, secrets: secrets.clone() };
         let targets = plan.ways.iter().cloned().zip(heads);
-        let client = |(way, head)| Rc::new(Client::new(env.clone(), way, head, tls.clone(), plan.timeout));
+        let client = |(way, head)| Rc::new(Client::new(env.clone(), way, head, guards.clone(), plan.timeout));
         let clients: Vec<_> = targets.map(client).collect();
         Ok(Requester {
             targets: Targets::new(clients.len()),
@@ -382,7 +382,8 @@ impl<E: Env, P: Protocol> Requester<E, P> {
         let reply = match result {
             Ok(reply) => reply,
             Err(SendError::Body { source, .. }) if source.status().is_some() && !self.protocol.reads_bodies() => {
-                Reply { status: source.status().unwrap_or_default(), retry_after: None, body: Vec::new() }
+                let (status, secrets) = (source.status().unwrap_or_default(), self.secrets.clone());
+                Reply { status, retry_after: None, body: Vec::new(), secrets }
             }
             Err(error) => {
                 self.targets.failed(target, now);

@@ -127,6 +127,25 @@ fn no_message_quotes_the_password_that_a_proxy_repeats() {
     assert!(error.contains("***") && !error.contains("dTpodXNoLWh1c2g"), "{error}");
 }
 
+/// What a proxy repeats is searched before it is cut and before its characters are replaced.
+#[test]
+fn no_message_quotes_a_secret_that_a_proxy_repeats_at_the_cut_or_with_other_letters() {
+    let error = |refusal: String| {
+        let tunnels = Tunnels::start(0, Some(Box::leak(refusal.into_boxed_str())));
+        let more =
+            json!({ "proxy": format!("http://127.0.0.1:{}", tunnels.port), "auth": { "bearer": "hush-hush-hush" } });
+        let url = "https://logs.invalid/in?key=schl%C3%BCssel-geheim";
+        retry(&deliver(settings(url, more), || delivery(&lines(1), 1), 1)[0]).0
+    };
+    for before in 70..100 {
+        let error = error(format!("HTTP/1.1 503 {} hush-hush-hush and more\r\n\r\n", "x".repeat(before)));
+        assert!(error.contains('…'), "{error}");
+        assert!(!error.contains("hu"), "{error}");
+    }
+    let error = error("HTTP/1.1 503 schlüssel-geheim\x07 \x1b[31mred\r\n\r\n".to_owned());
+    assert!(error.contains("503 *** [31mred") && !error.contains("geheim"), "{error}");
+}
+
 #[test]
 fn invalid_proxies_are_rejected_without_showing_secrets() {
     for proxy in ["socks5://u:hush@p", "https://u:hush@p", "http://u:hush@p:0", "http://u:hu%sh@p"] {
