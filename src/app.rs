@@ -10,6 +10,7 @@ pub mod machine;
 pub mod replay;
 mod report;
 
+use crate::config::admin::AdminPlan;
 use crate::config::component::{Facts, Table};
 use crate::config::plan::GivenUp;
 use crate::config::raw::Shards;
@@ -301,20 +302,30 @@ pub fn load_tables(plan: &config::Plan) -> Result<Vec<Arc<dyn Kept>>, RunError> 
     Ok(all)
 }
 
+fn services(
+    admin: Option<AdminPlan>,
+    bound: AdminBound,
+    exporter: &Arc<OnceLock<Exporter>>,
+    kept: Vec<Arc<dyn Kept>>,
+) -> Vec<Arc<dyn Service<GlommioEnv>>> {
+    let mut services: Vec<Arc<dyn Service<GlommioEnv>>> = Vec::new();
+    if let Some(AdminPlan { listen, hosts }) = admin {
+        services.push(Arc::new(Admin { listen, hosts, exporter: exporter.clone(), bound }));
+    }
+    if !kept.is_empty() {
+        services.push(Arc::new(Keeper { kept }));
+    }
+    services
+}
+
 fn engine_plan(
     plan: config::Plan,
     admin_bound: AdminBound,
     exporter: &Arc<OnceLock<Exporter>>,
     kept: Vec<Arc<dyn Kept>>,
 ) -> EngineParts {
+    let services = services(plan.admin.clone(), admin_bound, exporter, kept);
     let facts = Facts { timezone: plan.timezone.clone(), ..Facts::of(host_name()) };
-    let mut services: Vec<Arc<dyn Service<GlommioEnv>>> = match plan.admin {
-        Some(listen) => vec![Arc::new(Admin { listen, exporter: exporter.clone(), bound: admin_bound })],
-        None => Vec::new(),
-    };
-    if !kept.is_empty() {
-        services.push(Arc::new(Keeper { kept }));
-    }
     let used_inputs: Vec<usize> = (0..plan.inputs.len()).filter(|&index| plan.inputs[index].used).collect();
     let used_outputs: Vec<usize> = (0..plan.outputs.len()).filter(|&index| plan.outputs[index].used).collect();
     let label = |id: &str, kind| ComponentLabels { id: id.into(), kind };

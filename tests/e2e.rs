@@ -7,6 +7,8 @@
 //! Guarantees: no order of events depends on a pause, and every wait has a condition and a deadline. A WARN or ERROR line in
 //! the product's log that a case did not announce fails the case.
 
+#[path = "e2e/admin.rs"]
+mod admin;
 #[path = "e2e/bad_config.rs"]
 mod bad_config;
 #[path = "e2e/bad_disk.rs"]

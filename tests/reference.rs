@@ -10,6 +10,7 @@ mod verbs;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::slice;
 use tailwater::config::component::{Row, Table};
 use tailwater::config::{self, Circumstances};
 use tailwater::inputs::InputConfig;
@@ -117,14 +118,23 @@ impl Reference {
             let text = text + &choices(&target).replace('|', "\\|");
             let must = if required.contains(&key.as_str()) { " **Required.**" } else { "" };
             let values = self.values(value).replace('|', "\\|");
-            let inner = target.get("properties").is_some();
-            let default =
-                value.get("default").filter(|default| !inner && !default.is_null()).map_or(String::new(), shown);
+            let inner = self.only_map(&target);
+            let default = value
+                .get("default")
+                .filter(|default| target.get("properties").is_none() && !default.is_null())
+                .map_or(String::new(), shown);
             let _ = writeln!(self.out, "| `{prefix}{key}` | {values} | {default} | {text}{must} |");
-            if inner {
-                self.rows(&target, &format!("{prefix}{key}."), &[]);
+            if let Some(inner) = inner {
+                self.rows(&inner, &format!("{prefix}{key}."), &[]);
             }
         }
+    }
+
+    /// The schema of the keys that a value may have: it is a map, or one of its choices is.
+    fn only_map(&self, schema: &Value) -> Option<Value> {
+        let choices = schema.get("anyOf").and_then(Value::as_array).map_or(slice::from_ref(schema), Vec::as_slice);
+        let mut maps = choices.iter().map(|choice| self.resolve(choice)).filter(|map| map.get("properties").is_some());
+        maps.next().filter(|_| maps.next().is_none()).cloned()
     }
 
     fn head(&mut self, title: &str) {

@@ -9,6 +9,7 @@
 //! Guarantees: nothing starts from a file with an error in it, and one run reports as many errors as can be known. Opens no other
 //! file unless it is asked to check them.
 
+pub mod admin;
 pub mod claims;
 pub mod component;
 mod conflicts;

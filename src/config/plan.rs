@@ -3,12 +3,13 @@
 //! Guarantees: as far as the file alone can tell, a plan can be started; every rule reports all its violations at once. Opens
 //! nothing: [`super::files`] checks files, and whether directories and addresses are usable shows at the start.
 
+use super::admin::{self, AdminPlan};
 use super::component::Table;
 use super::dlq;
 use super::node::{Node, Value};
 use super::pipeline::Match;
 use super::problem::{Problem, Severity, Span};
-use super::raw::{self, Admin, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
+use super::raw::{self, Log, LogFormat, LogLevel, Raw, Shards, Sync, WalKind};
 use super::trial::{TrialPlan, plan_trials};
 use super::types::{ByteSize, FieldName, FieldNames, OnConflict, Period};
 use super::was::earlier_names;
@@ -20,7 +21,6 @@ use crate::process::Chain;
 use crate::telemetry::log::LogOptions;
 use crate::transforms::theirs::EVENT;
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub struct Plan {
     pub shards: Shards,
     /// The number of shards on this host.
     pub shard_count: usize,
-    /// Where the admin endpoint listens.
-    pub admin: Option<SocketAddr>,
+    /// The admin endpoint, if it is on.
+    pub admin: Option<AdminPlan>,
     /// The WAL of each shard.
     pub wal: WalOptions,
     /// The dead letter queue of each shard.
@@ -171,6 +171,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances,
     };
     let longest = raw.inputs.iter().map(|(_, input)| input.line_bytes_max::<E>()).max().unwrap_or(0);
     let wal = wal(&raw, shard_count, longest, root, problems);
+    let admin = admin::plan(raw.admin.clone(), root, problems);
     let dead_letters = dlq::options(raw.dlq, shard_count, longest, root, problems);
     let data_dir =
         here.data_dir.clone().or(raw.data_dir.clone()).unwrap_or_else(|| PathBuf::from(raw::DATA_DIR_DEFAULT));
@@ -194,10 +195,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances,
         data_dir,
         shards: raw.shards,
         shard_count,
-        admin: match raw.admin {
-            Admin::Listen(address) => Some(address),
-            Admin::Off => None,
-        },
+        admin,
         wal,
         dead_letters,
         drain_timeout,

@@ -3,6 +3,7 @@
 //! Guarantees: every section and every component is read separately, so one run reports the problems of all of them. Does not
 //! know which names exist or which values fit together: [`super::plan`] does.
 
+use super::admin::Admin;
 use super::component::Table;
 use super::de::{Fault, FaultKind, read, suggestion};
 use super::dlq::Dlq;
@@ -18,12 +19,11 @@ use crate::inputs::InputConfig;
 use crate::outputs::OutputConfig;
 use crate::transforms::Step;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{DeserializeOwned, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tailwater_shards::limits;
@@ -165,93 +165,6 @@ impl JsonSchema for Shards {
                 {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": true}
             ]
         })
-    }
-}
-
-/// The admin endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admin {
-    /// Listens on this address.
-    Listen(SocketAddr),
-    /// Turned off.
-    Off,
-}
-
-/// Where the admin endpoint listens by default: reachable from this host only.
-pub const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9600);
-
-impl Default for Admin {
-    fn default() -> Admin {
-        Admin::Listen(ADMIN_DEFAULT)
-    }
-}
-
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct AdminListen {
-    /// Address and port, such as 127.0.0.1:9600. There is no authentication: use it on a trusted network only.
-    #[serde(deserialize_with = "address", default = "admin_default")]
-    listen: SocketAddr,
-}
-
-fn admin_default() -> SocketAddr {
-    ADMIN_DEFAULT
-}
-
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    struct Address;
-    impl Visitor<'_> for Address {
-        type Value = SocketAddr;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an address and port such as 127.0.0.1:9600 or [::1]:9600")
-        }
-        fn visit_str<E: Error>(self, text: &str) -> Result<SocketAddr, E> {
-            text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
-        }
-    }
-    deserializer.deserialize_str(Address)
-}
-
-impl<'de> Deserialize<'de> for Admin {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Admin, D::Error> {
-        struct Form;
-        impl<'de> Visitor<'de> for Form {
-            type Value = Admin;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map such as {listen: 127.0.0.1:9600}, or false")
-            }
-            fn visit_bool<E: Error>(self, on: bool) -> Result<Admin, E> {
-                match on {
-                    true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
-                    false => Ok(Admin::Off),
-                }
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {
-                AdminListen::deserialize(serde::de::value::MapAccessDeserializer::new(map))
-                    .map(|admin| Admin::Listen(admin.listen))
-            }
-        }
-        deserializer.deserialize_any(Form)
-    }
-}
-
-impl Serialize for Admin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Admin::Listen(listen) => AdminListen { listen: *listen }.serialize(serializer),
-            Admin::Off => serializer.serialize_bool(false),
-        }
-    }
-}
-
-impl JsonSchema for Admin {
-    fn schema_name() -> Cow<'static, str> {
-        "Admin".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let listen = AdminListen::json_schema(generator);
-        json_schema!({ "anyOf": [listen, {"const": false}] })
     }
 }
 

@@ -18,7 +18,7 @@ impl Plan {
         };
         line("data_dir", self.data_dir.display().to_string());
         line("shards", self.shards_summary());
-        line("admin", self.admin.map_or_else(|| "off".to_owned(), |address| format!("http://{address}")));
+        line("admin", self.admin.as_ref().map_or_else(|| "off".to_owned(), |admin| format!("http://{}", admin.listen)));
         line("wal", self.wal_summary());
         for input in &self.inputs {
             let note = if input.used { "" } else { " (in no pipeline, not started)" };

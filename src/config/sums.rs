@@ -45,7 +45,7 @@ pub fn sums<E: Env>(plan: &Plan) -> Sums {
         inputs: inputs.collect(),
         outputs: outputs.collect(),
         // The connections that are served, and the socket that listens.
-        admin_connections: plan.admin.map_or(0, |_| CONNECTIONS_MAX as u64 + 1),
+        admin_connections: plan.admin.as_ref().map_or(0, |_| CONNECTIONS_MAX as u64 + 1),
     };
     needs.sums()
 }

@@ -1,16 +1,19 @@
 //! The admin endpoint: `/livez`, `/readyz` and `/metrics` on the first shard.
 //!
 //! Guarantees: if the address is in use, this is reported at once, and if it is not free within a few seconds, the process ends.
-//! The endpoint also serves while the engine drains. Changes nothing: it only reads counters.
+//! The endpoint also serves while the engine drains. Requests that a web page may have sent are refused. Changes nothing: it only
+//! reads counters.
 
+use crate::net::host::Hosts;
 use crate::net::http::{Answer, serve};
 use crate::telemetry::metrics::Exporter;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tailwater_shards::env::Env;
@@ -23,15 +26,25 @@ use tailwater_shards::stop::Stop;
 pub struct Admin {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// The hosts that clients may name, in addition to the usual ones.
+    pub hosts: Hosts,
     /// The metrics to show; set once the engine is created.
     pub exporter: Arc<OnceLock<Exporter>>,
     /// Called with the bound address, which differs from `listen` if its port is zero.
     pub bound: Arc<dyn Fn(SocketAddr) + Send + Sync>,
 }
 
+/// What requests are answered from.
+struct Desk {
+    hosts: Hosts,
+    exporter: Arc<OnceLock<Exporter>>,
+    stop: Stop,
+}
+
 impl Service<GlommioEnv> for Admin {
     fn run(&self, env: GlommioEnv, stop: Stop) -> LocalFuture<'static, ()> {
-        let (listen, exporter, bound) = (self.listen, self.exporter.clone(), self.bound.clone());
+        let (listen, hosts, bound) = (self.listen, self.hosts.clone(), self.bound.clone());
+        let exporter = self.exporter.clone();
         Box::pin(async move {
             let listener = match bind(&env, listen).await {
                 Ok(listener) => listener,
@@ -43,9 +56,10 @@ impl Service<GlommioEnv> for Admin {
                 }
             };
             bound(listener.local_address());
-            let handler = move |request| {
-                let answer = answer(&request, exporter.get(), &stop);
-                async move { answer }
+            let desk = Rc::new(Desk { hosts, exporter, stop });
+            let handler = move |request, reached| {
+                let desk = desk.clone();
+                async move { desk.answer(&request, reached) }
             };
             serve(env, listener, handler).await;
         })
@@ -73,28 +87,37 @@ async fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
     }
 }
 
-fn answer(request: &Request<Incoming>, exporter: Option<&Exporter>, stop: &Stop) -> Answer {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is supported\n".to_owned());
-    }
-    let ready = exporter.is_some_and(Exporter::is_ready) && !stop.is_asked();
-    match request.uri().path() {
-        "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => {
-            let (status, word) = match ready {
-                true => (StatusCode::OK, "ok\n"),
-                false => (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n"),
-            };
-            text(status, word.to_owned() + &exporter.map(Exporter::outputs_state).unwrap_or_default())
+impl Desk {
+    fn answer(&self, request: &Request<Incoming>, reached: Option<IpAddr>) -> Answer {
+        if let Err((status, words)) = self.hosts.check(request, reached) {
+            return text(status, words);
         }
-        "/metrics" => text(StatusCode::OK, exporter.map(Exporter::text).unwrap_or_default()),
-        path => text(StatusCode::NOT_FOUND, format!("{path}: not found; the paths are /livez, /readyz and /metrics\n")),
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n");
+        }
+        match request.uri().path() {
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.readiness(),
+            "/metrics" => text(StatusCode::OK, self.exporter.get().map(Exporter::text).unwrap_or_default()),
+            _ => text(StatusCode::NOT_FOUND, "not found; the paths are /livez, /readyz and /metrics\n"),
+        }
+    }
+
+    fn readiness(&self) -> Answer {
+        let exporter = self.exporter.get();
+        let (status, word) = match exporter.is_some_and(Exporter::is_ready) && !self.stop.is_asked() {
+            true => (StatusCode::OK, "ok\n"),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n"),
+        };
+        text(status, word.to_owned() + &exporter.map(Exporter::outputs_state).unwrap_or_default())
     }
 }
 
-fn text(status: StatusCode, body: String) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

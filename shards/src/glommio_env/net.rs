@@ -25,7 +25,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Maximum number of accepted connections that wait. Further connections wait in the kernel, and then the peers wait.
-pub const BACKLOG: usize = 64;
+pub const BACKLOG: usize = 8;
 /// The pause after an accept that failed for lack of descriptors or memory, which become available when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -181,6 +181,11 @@ impl Connection {
     /// The address of the peer.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr().map_err(kernel_error)
+    }
+
+    /// The address that the peer reached.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr().map_err(kernel_error)
     }
 
     /// Whether the kernel acknowledges the next packet when it comes.
