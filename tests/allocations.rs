@@ -29,24 +29,37 @@ fn allocations(work: impl FnOnce()) -> usize {
     change.allocations + change.reallocations
 }
 
-/// Waits until the test runner's thread sleeps: after it starts a thread it allocates for itself, and then waits.
-fn wait_for_the_runner() {
-    let path = format!("/proc/self/task/{}/stat", std::process::id());
+/// Waits until all other threads sleep. A thread that has just been started, or has just started another one, allocates for
+/// itself before it waits for the first time. On a busy machine, that may be much later.
+fn wait_for_other_threads() {
     let begun = Instant::now();
-    loop {
-        let stat = std::fs::read_to_string(&path).expect("the first thread is there");
-        let (_, rest) = stat.rsplit_once(") ").expect("a name in brackets, then the state");
-        if rest.starts_with('S') {
-            return;
+    // A thread may start another one between the look at the one and at the other.
+    let mut quiet = 0;
+    while quiet < 2 {
+        match busy_thread() {
+            None => quiet += 1,
+            Some(stat) => {
+                quiet = 0;
+                assert!(begun.elapsed() < Duration::from_secs(60), "a thread does not sleep: {stat}");
+                std::thread::yield_now();
+            }
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "the runner does not sleep: {stat}");
-        std::thread::yield_now();
     }
+}
+
+/// What the kernel says about another thread that does not sleep.
+fn busy_thread() -> Option<String> {
+    let own = std::fs::read_link("/proc/thread-self").expect("the link to this thread");
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    let others = threads.flatten().filter(|thread| Some(&*thread.file_name()) != own.file_name());
+    // A thread that has ended meanwhile has no state.
+    let mut stats = others.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    stats.find(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('S')))
 }
 
 #[test]
 fn steady_state_allocates_nothing_per_event() {
-    wait_for_the_runner();
+    wait_for_other_threads();
     assert!(allocations(|| drop(std::hint::black_box(Box::new(7)))) > 0, "the count counts nothing");
     steps::every_step_allocates_nothing();
     product::blackhole_takes_events_without_allocations();

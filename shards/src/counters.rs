@@ -245,6 +245,10 @@ pub struct LaneCounters {
     pub dropped_bytes: Counter,
     /// Bytes of chunks that were received. Written by the receiver.
     pub taken_bytes: Counter,
+    /// Batches that were received and stepped aside unread, because their source waits. Written by the receiver.
+    pub aside_batches: Counter,
+    /// The part of these that are larger than an ordinary one. Written by the receiver.
+    pub aside_large_batches: Counter,
     /// Existing batches of ordinary size. Written by the sender.
     pub made_batches: Counter,
     /// Times the sender found it full. Written by the sender.

@@ -4,7 +4,8 @@
 //! lanes are not emptied, except for what their policy drops, so memory stays bounded (invariant E4). A ticket is acknowledged
 //! when its frames are durable (invariant E1). A dead letter is in the dead letter queue before the batch of its event is
 //! appended: after a crash in between, the batch is read again. Only the lane with the letter waits for it, and if the queue has
-//! no space for it, only the source with the letter, as far as [`yard`] can tell sources apart. A lane with many letters continues
+//! no space for it, only the source with the letter, as far as [`yard`] can tell sources apart: its further batches step aside
+//! unread. A lane with many letters continues
 //! until its yard is full, so that the letters of many batches share a sync. Lines that a processor produces
 //! without a batch are appended when they are due, and the last ones before the shutdown. Does not read sources and does not
 //! deliver.
@@ -159,7 +160,7 @@ impl<E: Env> Intake<E> {
             for lane in 0..self.lanes.len() {
                 if !self.may_take(lane) {
                     self.drop_oldest_of(lane);
-                } else if let Some(batch) = self.lanes[lane].receiver.pop() {
+                } else if let Some(batch) = self.lanes[lane].receiver.pop(|source| self.yards[lane].refuses(source)) {
                     idle = false;
                     self.take(lane, batch).await?;
                 }
@@ -285,10 +286,12 @@ impl<E: Env> Intake<E> {
                     self.make(path, true).await?;
                 }
             }
-            if let Some(sources) = self.yards[yard].take_resting(attempts)
-                && let Some(lane) = self.lanes.get(yard)
+            let lane = self.lanes.get(yard).map(|lane| &lane.receiver);
+            let is_tight = lane.is_some_and(LaneReceiver::is_aside_tight);
+            if let Some(sources) = self.yards[yard].take_resting(attempts, is_tight)
+                && let Some(lane) = lane
             {
-                lane.receiver.rest(sources);
+                lane.rest(sources);
             }
         }
         Ok(())

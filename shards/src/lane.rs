@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!          ring of batches ────────────────>
-//!  sender                                     receiver
+//!  sender                                     receiver ──> batches that stepped aside
 //!          <──────────── ring of used batches
 //!          <──────────── acknowledged ticket (a watermark)
 //! ```
@@ -10,8 +10,9 @@
 //! Guarantees: the memory of a lane is bounded (invariant E4): chunks of at most its configured bytes, plus one chunk, are in
 //! transit. Beyond that, its policy applies. A full lane with the policy `block` stops its reader. What a policy drops is
 //! counted, and its range is still recorded, so that a restart does not read it again. Only owned batches cross a lane
-//! (invariant E5). Tickets are counted from one per lane and acknowledged in order. Does not know where the batches go after
-//! the receiver.
+//! (invariant E5). Tickets are counted from one per lane and acknowledged in order. With the policy `block`, batches of a source
+//! that waits at the receiver step aside for those of other sources. Their bytes no longer count as in transit, and there are
+//! at most [`lane_aside_max`] of them. Does not know where the batches go after the receiver.
 
 mod receiver;
 mod sender;
@@ -24,7 +25,8 @@ pub use sender::{LaneSender, Sent};
 use crate::batch::{EventSpan, SourceKey};
 use crate::counters::{InputCounters, LaneCounters};
 use crate::limits::{
-    EVENT_SPAN_BYTES, LANE_BATCHES, LANE_BYTES_DEFAULT, LANE_LARGE_BATCHES, LANE_SLOTS, PARKED_BATCHES_MAX,
+    EVENT_SPAN_BYTES, LANE_BYTES_DEFAULT, LANE_LARGE_ASIDE_MAX, LANE_LARGE_BATCHES, LANE_SLOTS, PARKED_BATCHES_MAX,
+    REFUSED_BATCHES_MAX, lane_aside_max, lane_batches,
 };
 use crate::ring::ring;
 use crate::signal::Signal;
@@ -92,12 +94,15 @@ struct Shared {
 struct Resting {
     count: AtomicUsize,
     /// A part of each key.
-    sources: [AtomicU64; PARKED_BATCHES_MAX],
+    sources: [AtomicU64; RESTING_MAX],
 }
+
+/// Each of them has a batch that waits.
+const RESTING_MAX: usize = PARKED_BATCHES_MAX + REFUSED_BATCHES_MAX;
 
 impl Default for Resting {
     fn default() -> Resting {
-        Resting { count: AtomicUsize::new(0), sources: [const { AtomicU64::new(0) }; PARKED_BATCHES_MAX] }
+        Resting { count: AtomicUsize::new(0), sources: [const { AtomicU64::new(0) }; RESTING_MAX] }
     }
 }
 
@@ -134,7 +139,8 @@ pub fn lane(
 ) -> (LaneSender, LaneReceiver, LaneMeter) {
     let (forward, forward_out) = ring(LANE_SLOTS);
     // The return ring has space for every batch that can exist, so returning one never fails.
-    let (home_in, home) = ring((LANE_BATCHES + LANE_LARGE_BATCHES).next_power_of_two());
+    let batches = lane_batches(options.bytes) + LANE_LARGE_BATCHES + LANE_LARGE_ASIDE_MAX;
+    let (home_in, home) = ring(batches.next_power_of_two());
     let shared = Arc::new(Shared {
         acknowledged: AtomicU64::new(0),
         early: AtomicBool::new(false),
@@ -149,5 +155,6 @@ pub fn lane(
     });
     let sender = LaneSender::new(forward, home, options, shared.clone(), counters);
     let meter = LaneMeter(shared.clone());
-    (sender, LaneReceiver::new(forward_out, home_in, shared), meter)
+    let aside_max = if options.when_full == WhenFull::Block { lane_aside_max(options.bytes) } else { 0 };
+    (sender, LaneReceiver::new(forward_out, home_in, shared, aside_max), meter)
 }

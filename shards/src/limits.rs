@@ -155,6 +155,13 @@ pub const PARKED_BATCHES_MAX: usize = LANE_SLOTS;
 /// reuse.
 pub const PARKED_BYTES_MAX: usize = 2 * LANE_BYTES_DEFAULT;
 
+/// Maximum batches of one lane whose letters have no space in the dead letter queue, in addition to [`PARKED_BATCHES_MAX`]: what
+/// the first sources without space leave, and then a batch each of as many further ones.
+pub const REFUSED_BATCHES_MAX: usize = 4 * PARKED_BATCHES_MAX;
+
+/// The same for their bytes, in addition to [`PARKED_BYTES_MAX`].
+pub const REFUSED_BYTES_MAX: usize = 4 * PARKED_BYTES_MAX;
+
 /// Maximum runs that are tracked separately for one source while a processor holds its events. After a crash, reading may
 /// restart at the end of each run. Beyond the maximum, two adjacent runs are merged.
 pub const WITHHELD_OF_SOURCE_MAX: usize = 64;
@@ -188,10 +195,31 @@ pub const LANE_BYTES_DEFAULT: usize = 1024 * 1024;
 pub const LANE_SLOTS: usize = 64;
 
 /// Batches of one lane: those in it, the one being filled and the one being encoded.
-pub const LANE_BATCHES: usize = LANE_SLOTS + 2;
+const LANE_BATCHES: usize = LANE_SLOTS + 2;
 
-/// Maximum batches for lines that fit in no ordinary chunk, for one lane at a time.
+/// Maximum batches for lines that fit in no ordinary chunk, for one lane at a time, without those that stepped aside.
 pub const LANE_LARGE_BATCHES: usize = 2;
+
+/// Maximum batches for such lines that step aside, because their source waits for space for its letters.
+pub const LANE_LARGE_ASIDE_MAX: usize = 2 * LANE_LARGE_BATCHES;
+
+/// Batches of a lane of `bytes` that may be in it at once.
+const fn lane_slots(bytes: usize) -> usize {
+    let slots = bytes / CHUNK_BYTES;
+    if slots < LANE_SLOTS { slots + 1 } else { LANE_SLOTS }
+}
+
+/// Batches of a lane of `bytes`: [`LANE_BATCHES`], which is enough for a lane of [`LANE_BYTES_DEFAULT`] and for more than twice
+/// as many batches beside it. A larger lane has more batches, so that what one source has in it can step aside.
+pub const fn lane_batches(bytes: usize) -> usize {
+    let batches = 3 * lane_slots(bytes) + 2;
+    if batches > LANE_BATCHES { batches } else { LANE_BATCHES }
+}
+
+/// Maximum batches of a lane of `bytes` that step aside: all others but those of a full lane.
+pub const fn lane_aside_max(bytes: usize) -> usize {
+    lane_batches(bytes) - lane_slots(bytes) - 2
+}
 
 /// Ranges of one source that may stay unmerged in a log while nothing more comes from it: 256 bytes, about as much as the
 /// source itself uses.

@@ -27,6 +27,7 @@ pub fn sums<E: Env>(plan: &Plan) -> Sums {
             ShardBy::Source => 1,
             ShardBy::Spread => plan.shard_count,
         },
+        lane_bytes: usize::try_from(input.settings.ring::<E>().bytes.0).unwrap_or(usize::MAX),
         pipelines: plan.pipelines.iter().filter(|pipeline| pipeline.inputs.contains(&index)).count(),
         descriptors: input.settings.descriptors_max::<E>(),
     });

@@ -369,7 +369,7 @@ mod tests {
         env.spawn("intake", async move {
             let mut position = 0;
             loop {
-                while let Some(batch) = (!wait.get()).then(|| receiver.pop()).flatten() {
+                while let Some(batch) = (!wait.get()).then(|| receiver.pop(|_| false)).flatten() {
                     assert_eq!((batch.range.from, batch.chunk_offset), (position, position), "no byte is skipped");
                     position = batch.range.to;
                     taken.borrow_mut().extend((0..batch.events.len()).map(|index| batch.event(index).to_vec()));

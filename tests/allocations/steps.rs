@@ -180,7 +180,7 @@ fn lanes(wrong: &mut Vec<String>) {
             let batch = block_on(sender.batch(&source));
             assert!(block_on(sender.send(batch)).is_some());
         }
-        while let Some(batch) = receiver.pop() {
+        while let Some(batch) = receiver.pop(|_| false) {
             acknowledger.acknowledge(batch.ticket);
             receiver.give_back(batch);
         }
@@ -239,7 +239,7 @@ fn spread(env: &GlommioEnv, wrong: &mut Vec<String>) {
             assert!(block_on(lanes.send(batch)).is_some());
         }
         for (receiver, acknowledger) in receivers.iter_mut().zip(&acknowledgers).rev() {
-            while let Some(batch) = receiver.pop() {
+            while let Some(batch) = receiver.pop(|_| false) {
                 settled = settled.max(batch.settled.to);
                 acknowledger.acknowledge(batch.ticket);
                 receiver.give_back(batch);
@@ -251,6 +251,8 @@ fn spread(env: &GlommioEnv, wrong: &mut Vec<String>) {
 
 fn on_a_shard(env: GlommioEnv, path: std::path::PathBuf) -> Vec<String> {
     let mut wrong = Vec::new();
+    // Those of the shard's pools, the watchdog, and the one that launched the shard.
+    crate::wait_for_other_threads();
     spread(&env, &mut wrong);
     let segment_bytes = 64 << 20;
     let log_bytes = segment_bytes * 3;

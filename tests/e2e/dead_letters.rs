@@ -351,7 +351,6 @@ fn unparsable_lines_are_kept_unchanged_and_survive_a_replay() {
 /// waits: another file of the same input goes on, and there is space for a dead letter of it.
 #[test]
 fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
-    const FIRST: u64 = 650;
     const BAD: u64 = 3_000;
     let mut case = Case::new("dead-shares");
     case.extra = "dlq: {max_bytes: 4MiB}\n".to_owned();
@@ -364,15 +363,10 @@ fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
     case.write("logs/good.log", good(1).as_bytes());
     let mut product = Product::start(&case, &config);
     product.expect("no more space for this component");
-    let bad_file = case.path("logs/bad.log").display().to_string();
-    let write_bad = |lines: u64| {
-        let bad = format!("yes {} | head -n {lines} >> {bad_file}", "x".repeat(3_000));
-        assert!(nobody_runs(&bad).status().expect("a shell").success());
-    };
-    // More than there is space for. What is read before the queue is full must fit into what waits beside it.
-    write_bad(FIRST);
+    // More than there is space for, and more than a lane and what waits beside it can hold, before anything is refused.
+    let bad = format!("yes {} | head -n {BAD} > {}", "x".repeat(3_000), case.path("logs/bad.log").display());
+    assert!(nobody_runs(&bad).status().expect("a shell").success());
     product.wait_for_log(&["no more space for this component", "app"]);
-    write_bad(BAD - FIRST);
     let mut file = std::fs::File::options().append(true).open(case.path("logs/good.log")).expect("the file");
     let mut count = LineCount::of(case.output());
     for round in 1..5 {

@@ -2,8 +2,10 @@
 
 use crate::case::Case;
 use crate::lines::block;
-use crate::node::Fragile;
+use crate::metrics;
+use crate::node::{Fragile, Stopped};
 use crate::scene::{Scene, documents, from_file, to_index};
+use crate::wait::wait_for;
 use serde_json::json;
 use std::fs;
 
@@ -48,7 +50,15 @@ fn rejected_requests_are_retried_and_made_smaller_if_size_is_the_reason() {
     let large = to_index(&url, indexes[1], ", request_bytes: 2MiB, batch: {max_age: 500ms}");
     let scene = Scene::new(case, &input, &[("medium", medium), ("large", large)]);
     fs::write(scene.log(), block(1, LINES)).expect("lines");
+    // Until all lines are in the log, the server answers nothing: then requests are as large as they may be, and arrive together,
+    // however slow this machine is.
+    let stopped = Stopped::stop(turn.node());
     let mut product = scene.start_expecting(&["HTTP 429", "HTTP 413"]);
+    wait_for("all lines in the log", || match metrics::received_events(scene.case.admin_port)? {
+        LINES => Ok(()),
+        received => Err(format!("{received}; {}", product.state())),
+    });
+    drop(stopped);
     for index in indexes {
         scene.wait_for_documents(&mut product, &search, index, LINES);
     }

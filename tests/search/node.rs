@@ -1,5 +1,6 @@
 //! The servers: a healthy shared one, and one that is killed, stopped and overloaded by one test at a time.
 
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tailwater_services::opensearch::OpenSearch;
 
@@ -45,5 +46,28 @@ impl Fragile {
 
     pub fn node(&mut self) -> &mut OpenSearch {
         &mut self.0.as_mut().expect("it was started").0
+    }
+}
+
+/// A server that is stopped by a signal: it accepts connections and requests as far as the kernel does, and answers nothing.
+/// It continues when this is dropped.
+pub struct Stopped(u32);
+
+impl Stopped {
+    pub fn stop(node: &OpenSearch) -> Stopped {
+        let stopped = Stopped(node.process_id().expect("it runs"));
+        stopped.signal("-STOP");
+        stopped
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.0.to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal("-CONT");
     }
 }

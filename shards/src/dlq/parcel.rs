@@ -97,7 +97,7 @@ impl Parcel {
         self.withdrawn.get()
     }
 
-    pub(super) fn hand_in(&self) {
+    pub(crate) fn hand_in(&self) {
         debug_assert!(self.state.get() == State::Open, "a parcel is handed in once");
         self.state.set(if self.count() == 0 { State::Settled } else { State::Waiting });
     }
@@ -117,7 +117,7 @@ impl Parcel {
     }
 
     /// Records that an attempt has ended.
-    pub(super) fn end_attempt(&self) {
+    pub(crate) fn end_attempt(&self) {
         self.tried.set(true);
         if self.left() == 0 {
             self.state.set(State::Settled);

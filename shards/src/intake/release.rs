@@ -234,7 +234,8 @@ impl<E: Env> Intake<E> {
     /// Returns the tickets of a lane whose batches are all appended, as soon as that is durable.
     pub(super) fn acknowledge(&mut self, lane: usize) {
         // Batches that others have passed are not appended yet.
-        let before = self.yards[lane].first_ticket();
+        let aside = self.lanes[lane].receiver.first_aside();
+        let before = self.yards[lane].first_ticket().into_iter().chain(aside).min();
         if let Some(ticket) = self.withheld[lane].take_ticket(before) {
             self.keeper.acknowledge_later(self.appended, lane, ticket);
         }

@@ -2,13 +2,14 @@
 //!
 //! Guarantees: groups of a source leave in the order in which they arrived (invariant E3). Groups of other sources pass a group
 //! whose letters have no space in the dead letter queue, unless lines of them may be in it. The waiting groups are limited by
-//! number and by bytes (invariant E4); only the last group may exceed the limit. Says which sources should not be read for now, so
-//! that one source does not use all of the yard. Buffers are reused, so that in steady state none is allocated for a batch. Does
+//! number and by bytes (invariant E4); only the last group may exceed the limit. Groups without space for their letters have a
+//! limit of their own, so that they do not use up the space of the others. Says which sources have such groups, and which should
+//! not be read for now, so that one source does not use all of the yard. Buffers are reused, so that in steady state none is allocated for a batch. Does
 //! not append and does not wait: the intake does.
 
 use crate::batch::SourceKey;
 use crate::dlq::Parcel;
-use crate::limits::{PARKED_BATCHES_MAX, PARKED_BYTES_MAX};
+use crate::limits::{PARKED_BATCHES_MAX, PARKED_BYTES_MAX, REFUSED_BATCHES_MAX, REFUSED_BYTES_MAX};
 use crate::pipeline::Counts;
 use crate::wal::builder::Group;
 use crate::withheld::Account;
@@ -83,8 +84,11 @@ pub(super) struct Yard {
     changes: u64,
     /// The changes, and the clerk's attempts, up to which no group can leave, and up to which it is known which sources rest.
     looked: (u64, u64),
-    rested: (u64, u64),
+    rested: (u64, u64, bool),
     resting: Vec<SourceKey>,
+    /// Sources with groups whose letters have no space, and how many groups and bytes these are.
+    refused: Vec<SourceKey>,
+    refused_holding: (usize, usize),
     /// Sources of groups in front. Reused.
     ahead: Vec<SourceKey>,
 }
@@ -102,8 +106,10 @@ impl Yard {
             mixed: 0,
             changes: 0,
             looked: (0, 0),
-            rested: (0, 0),
+            rested: (0, 0, false),
             resting: Vec::new(),
+            refused: Vec::new(),
+            refused_holding: (0, 0),
             ahead: Vec::new(),
         }
     }
@@ -113,7 +119,14 @@ impl Yard {
     }
 
     pub fn has_room(&self) -> bool {
-        self.waiting.len() < PARKED_BATCHES_MAX && self.bytes < PARKED_BYTES_MAX
+        let (groups, bytes) = self.refused_holding;
+        self.waiting.len() < PARKED_BATCHES_MAX + groups.min(REFUSED_BATCHES_MAX)
+            && self.bytes < PARKED_BYTES_MAX + bytes.min(REFUSED_BYTES_MAX)
+    }
+
+    /// Whether a group of a source had no space for its letters when [`Yard::take_resting`] was called last.
+    pub fn refuses(&self, source: SourceKey) -> bool {
+        self.refused.contains(&source)
     }
 
     /// Number of waiting groups, and their bytes.
@@ -138,7 +151,8 @@ impl Yard {
 
     /// The first ticket of the waiting batches.
     pub fn first_ticket(&self) -> Option<u64> {
-        self.waiting.iter().find_map(|slot| slot.origin.as_ref()).map(|origin| origin.account.ticket)
+        // A batch that stepped aside may enter after those that passed it.
+        self.waiting.iter().filter_map(|slot| slot.origin.as_ref()).map(|origin| origin.account.ticket).min()
     }
 
     /// An empty slot.
@@ -216,21 +230,20 @@ impl Yard {
     }
 
     /// The sources that should not be read for now, if these are others than at the last call: those with letters for which there
-    /// is no space, and if they use half of the yard, all with letters that wait.
-    pub fn take_resting(&mut self, attempts: u64) -> Option<&[SourceKey]> {
-        let now = (self.changes, attempts);
+    /// is no space, and if they use half of their space, or `is_tight` is set, all with letters that wait.
+    pub fn take_resting(&mut self, attempts: u64, is_tight: bool) -> Option<&[SourceKey]> {
+        let now = (self.changes, attempts, is_tight);
         if std::mem::replace(&mut self.rested, now) == now || self.waiting.is_empty() && self.resting.is_empty() {
             return None;
         }
+        self.look_who_is_refused();
+        let (groups, bytes) = self.refused_holding;
+        let is_tight = is_tight || groups > REFUSED_BATCHES_MAX / 2 || bytes > REFUSED_BYTES_MAX / 2;
         self.ahead.clear();
-        if self.waiting.iter().any(Slot::is_refused) {
-            let is_tight = self.waiting.len() > PARKED_BATCHES_MAX / 2 || self.bytes > PARKED_BYTES_MAX / 2;
-            let rests = |slot: &&Slot| slot.is_refused() || is_tight && !slot.parcel.is_settled();
-            for source in self.waiting.iter().filter(rests).filter_map(Slot::source) {
-                if !self.ahead.contains(&source) {
-                    self.ahead.push(source);
-                }
-            }
+        self.ahead.extend_from_slice(&self.refused);
+        if is_tight && !self.refused.is_empty() {
+            let unsettled = self.waiting.iter().filter(|slot| !slot.parcel.is_settled());
+            add_new(&mut self.ahead, unsettled.filter_map(Slot::source));
         }
         if self.ahead == self.resting {
             return None;
@@ -238,11 +251,29 @@ impl Yard {
         std::mem::swap(&mut self.ahead, &mut self.resting);
         Some(&self.resting)
     }
+
+    fn look_who_is_refused(&mut self) {
+        self.refused.clear();
+        let refused = self.waiting.iter().filter(|slot| slot.is_refused());
+        self.refused_holding = refused.clone().fold((0, 0), |(groups, bytes), slot| (groups + 1, bytes + slot.bytes));
+        add_new(&mut self.refused, refused.filter_map(Slot::source));
+    }
+}
+
+/// Adds those sources that are not in the list yet.
+fn add_new(list: &mut Vec<SourceKey>, sources: impl Iterator<Item = SourceKey>) {
+    for source in sources {
+        if !list.contains(&source) {
+            list.push(source);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dlq::{ComponentKind, DeadLetter};
+    use crate::env::Timestamp;
     use crate::limits::SEGMENT_BYTES_DEFAULT;
     use crate::wal::frame::FrameKind;
 
@@ -268,6 +299,53 @@ mod tests {
             }
             assert_eq!((yard.holding(), yard.left()), ((0, 0), yard.entered()));
         }
+    }
+
+    /// A group with a letter. The clerk has tried to store it, and there was no space.
+    fn refused(yard: &mut Yard, bytes: usize) -> Slot {
+        let slot = slot(yard, bytes);
+        slot.parcel.letters().push(&DeadLetter {
+            kind: ComponentKind::Input,
+            component: "app",
+            place: "parse",
+            source: b"",
+            reason: "scripted",
+            attempts: 0,
+            timestamp: Timestamp(0),
+            original: b"x",
+        });
+        slot.parcel.hand_in();
+        slot.parcel.end_attempt();
+        slot
+    }
+
+    #[test]
+    fn groups_without_space_for_their_letters_leave_space_for_others() {
+        for bytes in [10, PARKED_BYTES_MAX / 4] {
+            let mut yard = Yard::for_segments(SEGMENT_BYTES_DEFAULT);
+            let enter = |yard: &mut Yard, make: fn(&mut Yard, usize) -> Slot| {
+                let mut entered = 0;
+                while yard.has_room() {
+                    let slot = make(yard, bytes);
+                    yard.enter(slot);
+                    yard.take_resting(0, false);
+                    entered += 1;
+                }
+                entered
+            };
+            let refused = enter(&mut yard, refused);
+            assert!(refused > 4 && yard.holding().0 <= PARKED_BATCHES_MAX + REFUSED_BATCHES_MAX, "{refused}");
+            assert!(yard.holding().1 < PARKED_BYTES_MAX + REFUSED_BYTES_MAX + bytes + 1000);
+            assert_eq!(enter(&mut yard, slot), 0, "the yard is full");
+        }
+        let mut yard = Yard::for_segments(SEGMENT_BYTES_DEFAULT);
+        for _ in 0..PARKED_BATCHES_MAX {
+            let slot = refused(&mut yard, 10);
+            yard.enter(slot);
+        }
+        assert!(!yard.has_room(), "it is not known yet that there is no space for them");
+        yard.take_resting(1, false);
+        assert!(yard.has_room());
     }
 
     #[test]

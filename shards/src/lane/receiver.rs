@@ -1,12 +1,15 @@
 //! The intake's end of a lane: receives batches, drops the oldest when asked to, returns used ones and acknowledges tickets.
 //!
-//! Guarantees: batches arrive in the order in which they were sent. Returning one never fails. Does not decide what is dropped:
-//! the sender asks.
+//! Guarantees: batches of a source arrive in the order in which they were sent, and those of sources that do not wait before
+//! those of sources that do. Returning one never fails. Does not decide what is dropped, because the sender asks, nor who waits:
+//! the intake does.
 
 use super::Shared;
 use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::counters::Tally;
+use crate::limits::{CHUNK_BYTES, LANE_LARGE_ASIDE_MAX};
 use crate::ring::{Consumer, Producer};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,19 +17,74 @@ use std::sync::atomic::Ordering;
 pub struct LaneReceiver {
     forward: Consumer<Box<Batch>>,
     home: Producer<Box<Batch>>,
+    /// Batches of sources that wait, in their order.
+    aside: VecDeque<Box<Batch>>,
+    aside_max: usize,
     shared: Arc<Shared>,
 }
 
 impl LaneReceiver {
-    pub(super) fn new(forward: Consumer<Box<Batch>>, home: Producer<Box<Batch>>, shared: Arc<Shared>) -> LaneReceiver {
-        LaneReceiver { forward, home, shared }
+    pub(super) fn new(
+        forward: Consumer<Box<Batch>>,
+        home: Producer<Box<Batch>>,
+        shared: Arc<Shared>,
+        aside_max: usize,
+    ) -> LaneReceiver {
+        LaneReceiver { forward, home, aside: VecDeque::new(), aside_max, shared }
     }
 
-    /// The oldest batch. Its events count as waiting until [`LaneReceiver::count_taken`].
-    pub fn pop(&mut self) -> Option<Box<Batch>> {
-        let batch = self.forward.pop()?;
-        self.shared.counters.taken_batches.add(1);
-        Some(batch)
+    /// The oldest batch of a source for which `waits` is false. Batches of the others step aside, as long as there is space for
+    /// them. Its events count as waiting until [`LaneReceiver::count_taken`].
+    pub fn pop(&mut self, waits: impl Fn(SourceKey) -> bool) -> Option<Box<Batch>> {
+        if let Some(at) = self.aside.iter().position(|batch| !waits(batch.source.key)) {
+            let batch = self.aside.remove(at)?;
+            // It counts again until it is returned.
+            let bytes = &self.shared.counters.taken_bytes;
+            bytes.set(bytes.get() - batch.chunk.capacity() as u64);
+            self.count_aside();
+            return Some(batch);
+        }
+        loop {
+            if !self.aside.is_empty() && !self.may_step_aside() {
+                return None;
+            }
+            let batch = self.forward.pop()?;
+            self.shared.counters.taken_batches.add(1);
+            // What is aside waits, so a later batch of the same source does too.
+            if self.aside_max == 0 || !waits(batch.source.key) {
+                return Some(batch);
+            }
+            self.step_aside(batch);
+        }
+    }
+
+    fn may_step_aside(&self) -> bool {
+        let large = self.shared.counters.aside_large_batches.get() as usize;
+        self.aside.len() < self.aside_max && large < LANE_LARGE_ASIDE_MAX
+    }
+
+    fn step_aside(&mut self, batch: Box<Batch>) {
+        self.shared.counters.taken_bytes.add(batch.chunk.capacity() as u64);
+        self.aside.push_back(batch);
+        self.count_aside();
+        self.shared.returned.notify();
+    }
+
+    fn count_aside(&self) {
+        let large = self.aside.iter().filter(|batch| batch.chunk.capacity() > CHUNK_BYTES).count();
+        self.shared.counters.aside_batches.set(self.aside.len() as u64);
+        self.shared.counters.aside_large_batches.set(large as u64);
+    }
+
+    /// Whether so many batches stepped aside that their sources should not send more.
+    pub fn is_aside_tight(&self) -> bool {
+        let large = self.shared.counters.aside_large_batches.get() as usize;
+        self.aside.len() > self.aside_max / 2 || large >= LANE_LARGE_ASIDE_MAX / 2
+    }
+
+    /// The first ticket of the batches that stepped aside.
+    pub fn first_aside(&self) -> Option<u64> {
+        self.aside.iter().map(|batch| batch.ticket).min()
     }
 
     /// Counts the events of a batch as received: they are about to be written to the log.
@@ -109,7 +167,7 @@ impl LaneReceiver {
     /// Whether the sender has ended and no batch is left.
     pub fn is_finished(&mut self) -> bool {
         // The flag must be read before the ring, so that a batch sent just before the end is seen.
-        self.shared.finished.load(Ordering::Acquire) && self.forward.is_empty()
+        self.shared.finished.load(Ordering::Acquire) && self.forward.is_empty() && self.aside.is_empty()
     }
 }
 

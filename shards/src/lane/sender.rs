@@ -6,12 +6,15 @@
 use super::{LaneOptions, SAMPLE_KEEPS_ONE_IN, Shared, WhenFull};
 use crate::batch::{Batch, Source, SourceKey, SourceRange};
 use crate::counters::{Discard, InputCounters};
-use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_LARGE_BATCHES, LANE_SLOTS};
+use crate::limits::{CHUNK_BYTES, LANE_LARGE_BATCHES, LANE_SLOTS, lane_batches};
 use crate::ring::{Consumer, Producer};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// The part of a lane that is used while sources wait at the receiver: a quarter.
+const IN_TRANSIT_PART: u64 = 4;
 
 /// A range in transit, or in a log that could still lose it.
 pub struct Sent {
@@ -89,7 +92,7 @@ impl LaneSender {
             batch.reset(source);
             return Some(batch);
         }
-        if self.made.get() == LANE_BATCHES {
+        if self.made.get() == lane_batches(self.options.bytes) {
             return None;
         }
         self.made.set(self.made.get() + 1);
@@ -97,11 +100,13 @@ impl LaneSender {
         Some(Box::new(Batch::new(CHUNK_BYTES, source.clone())))
     }
 
-    /// An empty batch of `bytes` for a line that fits in no ordinary chunk. At most [`LANE_LARGE_BATCHES`] exist at a time.
+    /// An empty batch of `bytes` for a line that fits in no ordinary chunk. At most [`LANE_LARGE_BATCHES`] exist at a time,
+    /// without those that stepped aside.
     pub async fn large_batch(&self, source: &Arc<Source>, bytes: usize) -> Box<Batch> {
         loop {
             self.settle();
-            if self.large_out.get() < LANE_LARGE_BATCHES {
+            let aside = self.shared.counters.aside_large_batches.get() as usize;
+            if self.large_out.get() < LANE_LARGE_BATCHES + aside {
                 self.large_out.set(self.large_out.get() + 1);
                 return Box::new(Batch::new(bytes.max(CHUNK_BYTES + 1), source.clone()));
             }
@@ -285,7 +290,14 @@ impl LaneSender {
     fn has_room(&self, bytes: u64) -> bool {
         let out = self.bytes_out();
         let in_ring = self.ticket.get() - self.shared.counters.taken_batches.get();
-        in_ring < LANE_SLOTS as u64 && (out == 0 || out + bytes <= self.options.bytes as u64)
+        in_ring < LANE_SLOTS as u64 && (out == 0 || out + bytes <= self.bytes_max())
+    }
+
+    /// While sources wait at the receiver, less is in transit: what another one has in the lane when it must wait too has to step
+    /// aside.
+    fn bytes_max(&self) -> u64 {
+        let waits = self.options.when_full == WhenFull::Block && self.shared.resting.count.load(Ordering::Relaxed) > 0;
+        if waits { self.options.bytes as u64 / IN_TRANSIT_PART } else { self.options.bytes as u64 }
     }
 
     fn collect(&self) {

@@ -36,7 +36,7 @@ impl Fixture {
 
     /// Sends a batch of ten events of one byte each. Returns whether it was sent at once, and its ticket.
     fn send(&mut self) -> Option<Option<u64>> {
-        let mut batch = block_on(self.sender.batch(&self.source));
+        let mut batch = block_on(poll_once(self.sender.batch(&self.source)))?;
         batch.events.extend((0..10).map(|i| EventSpan { start: i, end: i + 1 }));
         batch.chunk.set_length(10);
         batch.range = SourceRange { from: self.at, to: self.at + 10, marker: 0 };
@@ -52,7 +52,7 @@ fn full_lane_stops_reading() {
         assert_eq!(lane.send(), Some(Some(ticket)));
     }
     assert_eq!(lane.send(), None, "a fourth batch waits");
-    let batch = lane.receiver.pop().expect("a batch was sent");
+    let batch = lane.receiver.pop(|_| false).expect("a batch was sent");
     assert_eq!(batch.ticket, 1);
     lane.receiver.give_back(batch);
     assert_eq!(lane.send(), Some(Some(4)));
@@ -69,11 +69,11 @@ fn dropped_newest_is_counted_and_its_range_travels_on() {
     }
     assert_eq!(lane.counters.discarded.get(Discard::RingFull), 30);
     for _ in 0..2 {
-        let batch = lane.receiver.pop().expect("two were sent");
+        let batch = lane.receiver.pop(|_| false).expect("two were sent");
         lane.receiver.give_back(batch);
     }
     lane.sender.settle();
-    let owed = lane.receiver.pop().expect("the range of the dropped ones");
+    let owed = lane.receiver.pop(|_| false).expect("the range of the dropped ones");
     assert_eq!((owed.range.from, owed.range.to, owed.dropped_events), (20, 50, 30));
     assert!(owed.events.is_empty());
     assert!(!lane.sender.owes());
@@ -91,20 +91,20 @@ fn dropped_ranges_do_not_keep_their_batches_from_the_input() {
     }
     assert!(large(&lane).is_none(), "both hold ranges that are owed");
     for _ in 0..2 {
-        let batch = lane.receiver.pop().expect("what is owed is sent as soon as there is room");
+        let batch = lane.receiver.pop(|_| false).expect("what is owed is sent as soon as there is room");
         lane.receiver.give_back(batch);
         large(&lane).into_iter().for_each(|batch| lane.sender.put_back(batch));
     }
     assert!(large(&lane).is_some(), "the first came home");
 
     let mut lane = Fixture::new(CHUNK_BYTES, WhenFull::DropNewest);
-    for at in 0..LANE_BATCHES as u64 {
+    for at in 0..lane_batches(CHUNK_BYTES) as u64 {
         let mut batch = block_on(lane.sender.batch(&lane.source));
         batch.range = SourceRange { from: at * 20, to: at * 20 + 10, marker: 0 };
         block_on(poll_once(lane.sender.send(batch)));
     }
     assert!(block_on(poll_once(lane.sender.batch(&lane.source))).is_none(), "all are on their way or owed");
-    let batch = lane.receiver.pop().expect("one is on its way");
+    let batch = lane.receiver.pop(|_| false).expect("one is on its way");
     lane.receiver.give_back(batch);
     assert!(block_on(poll_once(lane.sender.batch(&lane.source))).is_some(), "it came home");
 }
@@ -120,7 +120,7 @@ fn dropped_oldest_makes_room_and_keeps_its_range() {
     assert!(lane.receiver.drop_oldest().is_none(), "one batch was enough");
     assert_eq!(lane.meter.counters().dropped_events.get(), 10);
     assert_eq!(lane.send(), Some(Some(3)));
-    assert_eq!(lane.receiver.pop().map(|batch| batch.ticket), Some(2));
+    assert_eq!(lane.receiver.pop(|_| false).map(|batch| batch.ticket), Some(2));
 }
 
 #[test]
@@ -130,7 +130,8 @@ fn sampling_keeps_one_in_ten_above_half() {
         lane.send();
     }
     lane.send();
-    let kept: Vec<usize> = std::iter::from_fn(|| lane.receiver.pop()).map(|batch| batch.events.len()).collect();
+    let kept: Vec<usize> =
+        std::iter::from_fn(|| lane.receiver.pop(|_| false)).map(|batch| batch.events.len()).collect();
     assert_eq!(kept, [10, 10, 10, 1]);
     assert_eq!(lane.counters.discarded.get(Discard::RingFull), 9);
 }
@@ -142,7 +143,7 @@ fn memory_stays_within_its_bound() {
         assert!(lane.send().is_some());
     }
     assert_eq!(lane.send(), None, "no slot is left");
-    assert!(lane.sender.made.get() <= LANE_BATCHES);
+    assert!(lane.sender.made.get() <= lane_batches(usize::MAX));
 }
 
 #[test]
@@ -167,10 +168,10 @@ fn dropped_range_keeps_that_its_source_is_gone() {
         assert_eq!(block_on(poll_once(lane.sender.send(batch))), Some(None));
     };
     let owed = |lane: &mut Fixture| {
-        let sent = lane.receiver.pop().expect("one was sent");
+        let sent = lane.receiver.pop(|_| false).expect("one was sent");
         lane.receiver.give_back(sent);
         lane.sender.settle();
-        let owed = lane.receiver.pop().expect("the range of the dropped ones");
+        let owed = lane.receiver.pop(|_| false).expect("the range of the dropped ones");
         let said = (owed.range.from, owed.range.to, owed.dropped_events, owed.gone, owed.received);
         lane.receiver.give_back(owed);
         said
@@ -220,8 +221,103 @@ fn notice_takes_only_room_that_is_there() {
     lane.send();
     assert!(tell(&lane));
     assert!(!tell(&lane), "no room is left");
-    let batch = lane.receiver.pop().expect("a batch was sent");
+    let batch = lane.receiver.pop(|_| false).expect("a batch was sent");
     lane.receiver.give_back(batch);
-    assert!(lane.receiver.pop().is_some_and(|notice| notice.gone && notice.events.is_empty()));
+    assert!(lane.receiver.pop(|_| false).is_some_and(|notice| notice.gone && notice.events.is_empty()));
     assert!(tell(&lane));
+}
+
+fn source_of(key: u128) -> Arc<Source> {
+    Arc::new(Source { key: SourceKey(key), ..Source::clone(&source()) })
+}
+
+/// Sends batches of the source until the lane stops its reader. Returns how many were sent.
+fn fill(lane: &mut Fixture) -> usize {
+    let mut sent = 0;
+    while lane.send().flatten().is_some() {
+        sent += 1;
+    }
+    sent
+}
+
+#[test]
+fn batches_of_a_source_that_waits_step_aside_for_those_of_others() {
+    for bytes in [3 * CHUNK_BYTES, crate::limits::LANE_BYTES_DEFAULT, usize::MAX] {
+        let mut lane = Fixture::new(bytes, WhenFull::Block);
+        let before = fill(&mut lane);
+        assert!(before >= 3);
+        let waits = |source: SourceKey| source == SourceKey(7);
+        assert!(lane.receiver.pop(waits).is_none(), "all of them step aside");
+        assert_eq!(lane.meter.counters().aside_batches.get(), before as u64);
+        lane.receiver.rest(&[SourceKey(7)]);
+        assert!(lane.sender.rests(SourceKey(7)) && !lane.sender.rests(SourceKey(8)));
+        lane.source = source_of(8);
+        let ticket = lane.send().flatten().expect("there is space for others");
+        assert_eq!(lane.receiver.first_aside(), Some(1));
+        let passed = lane.receiver.pop(waits).expect("it passes");
+        assert_eq!((passed.ticket, passed.source.key), (ticket, SourceKey(8)));
+        lane.receiver.give_back(passed);
+        lane.receiver.rest(&[]);
+        lane.source = source();
+        let after = lane.send().flatten().expect("there is space");
+        for expected in (1..=before as u64).chain([after]) {
+            let batch = lane.receiver.pop(|_| false).expect("it no longer waits");
+            assert_eq!(batch.ticket, expected, "in their order");
+            lane.receiver.give_back(batch);
+        }
+        let counters = lane.meter.counters();
+        assert_eq!(counters.sent_bytes.get(), counters.taken_bytes.get(), "each counts once");
+        assert!(lane.receiver.pop(|_| false).is_none());
+    }
+}
+
+#[test]
+fn what_steps_aside_is_bounded() {
+    let mut lane = Fixture::new(usize::MAX, WhenFull::Block);
+    let waits = |source: SourceKey| source == SourceKey(7);
+    let mut tight_at = None;
+    for sent in 1.. {
+        if lane.send().flatten().is_none() {
+            break;
+        }
+        assert!(lane.receiver.pop(waits).is_none());
+        if lane.receiver.is_aside_tight() {
+            tight_at.get_or_insert(sent);
+        }
+        assert!(sent < 10 * LANE_SLOTS, "nothing stops the sender");
+    }
+    assert_eq!(lane.meter.counters().aside_batches.get(), lane_aside_max(usize::MAX) as u64);
+    assert!(tight_at.is_some_and(|at| at <= 1 + lane_aside_max(usize::MAX) / 2), "{tight_at:?}");
+    assert!(lane.sender.made.get() <= lane_batches(usize::MAX));
+    // No space is left for those that wait, so the others wait too.
+    lane.source = source_of(8);
+    assert!(lane.receiver.pop(waits).is_none());
+    while let Some(batch) = lane.receiver.pop(|_| false) {
+        lane.receiver.give_back(batch);
+    }
+    assert!(lane.send().flatten().is_some());
+}
+
+#[test]
+fn long_lines_of_a_source_that_waits_leave_space_for_those_of_others() {
+    let mut lane = Fixture::new(usize::MAX, WhenFull::Block);
+    let large = |lane: &Fixture| block_on(poll_once(lane.sender.large_batch(&lane.source, 2 * CHUNK_BYTES)));
+    for _ in 0..2 {
+        let batch = large(&lane).expect("two may exist");
+        block_on(lane.sender.send(batch));
+    }
+    assert!(large(&lane).is_none());
+    assert!(lane.receiver.pop(|source| source == SourceKey(7)).is_none());
+    lane.source = source_of(8);
+    assert!(large(&lane).is_some(), "those that stepped aside do not count");
+    assert!(lane.receiver.is_aside_tight());
+}
+
+#[test]
+fn nothing_steps_aside_if_the_lane_drops() {
+    for when_full in [WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::Sample] {
+        let mut lane = Fixture::new(usize::MAX, when_full);
+        lane.send();
+        assert!(lane.receiver.pop(|_| true).is_some(), "{when_full:?}");
+    }
 }

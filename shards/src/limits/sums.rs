@@ -17,6 +17,8 @@ pub struct InputNeeds {
     pub instances: usize,
     /// Number of shards to which each instance has a lane.
     pub targets: usize,
+    /// Bytes that each lane may hold before its policy applies.
+    pub lane_bytes: usize,
     /// Pipelines that read it.
     pub pipelines: usize,
     /// Descriptors that each instance has open at the same time.
@@ -176,10 +178,10 @@ fn share(consumer: &'static str, amount: u64) -> Share {
 
 fn lanes_bytes(input: &InputNeeds) -> u64 {
     let large = match input.line_bytes_max > CHUNK_BYTES {
-        true => (LANE_LARGE_BATCHES * (input.line_bytes_max + CHUNK_BYTES)) as u64,
+        true => ((LANE_LARGE_BATCHES + LANE_LARGE_ASIDE_MAX) * (input.line_bytes_max + CHUNK_BYTES)) as u64,
         false => 0,
     };
-    let each = LANE_BATCHES as u64 * BATCH_BYTES + large;
+    let each = lane_batches(input.lane_bytes) as u64 * BATCH_BYTES + large;
     each.saturating_mul(lanes(input))
 }
 
@@ -190,7 +192,7 @@ fn lanes(input: &InputNeeds) -> u64 {
 fn parked_bytes(input: &InputNeeds) -> u64 {
     // As many buffers are kept for reuse, and the last batch may exceed the limit.
     let last = input.line_bytes_max.max(CHUNK_BYTES) * JSON_GROWTH_MAX;
-    ((2 * PARKED_BYTES_MAX + last) as u64).saturating_mul(lanes(input))
+    ((2 * PARKED_BYTES_MAX + REFUSED_BYTES_MAX + last) as u64).saturating_mul(lanes(input))
 }
 
 fn withheld_bytes(input: &InputNeeds) -> u64 {
@@ -226,6 +228,7 @@ mod tests {
                 line_bytes_max: 256 * 1024,
                 instances: 2,
                 targets: 1,
+                lane_bytes: LANE_BYTES_DEFAULT,
                 pipelines: 1,
                 descriptors: 1000,
             }],
@@ -242,10 +245,10 @@ mod tests {
     #[test]
     fn memory_is_the_sum_of_what_each_consumer_may_hold() {
         let memory = needs().sums().memory;
-        // Two lanes of 66 batches of 64 KiB, 64 bytes and 32 KiB each, and two lines of 256 KiB behind a chunk of 64 KiB.
-        assert_eq!(amount(&memory, "lanes"), 2 * (66 * (65_536 + 64 + 32_768) + 2 * (262_144 + 65_536)));
-        // Two lanes with twice 2 MiB and a longest line that grew, and 16,384 runs of 192 bytes.
-        assert_eq!(amount(&memory, "waiting frames"), 2 * (2 * 2 * MIB + 6 * 262_144));
+        // Two lanes of 66 batches of 64 KiB, 64 bytes and 32 KiB each, and six lines of 256 KiB behind a chunk of 64 KiB.
+        assert_eq!(amount(&memory, "lanes"), 2 * (66 * (65_536 + 64 + 32_768) + 6 * (262_144 + 65_536)));
+        // Two lanes with twice 2 MiB, 8 MiB and a longest line that grew, and 16,384 runs of 192 bytes.
+        assert_eq!(amount(&memory, "waiting frames"), 2 * (2 * 2 * MIB + 8 * MIB + 6 * 262_144));
         assert_eq!(amount(&memory, "held positions"), 2 * 16_384 * 192);
         // Six times the longest line, and 4,096 envelopes of 28 KiB.
         assert_eq!(amount(&memory, "frames"), 2 * (6 * 262_144 + 4096 * 28_672));
@@ -283,6 +286,9 @@ mod tests {
         spread.inputs[0] = InputNeeds { instances: 256, targets: 256, line_bytes_max: 1024, ..spread.inputs[0] };
         // 65,536 lanes, without batches for lines that are longer than a chunk.
         assert_eq!(amount(&spread.sums().memory, "lanes"), 65_536 * 66 * (65_536 + 64 + 32_768));
+        let mut large = needs();
+        large.inputs[0].lane_bytes = 4 << 20;
+        assert_eq!(amount(&large.sums().memory, "lanes"), 2 * (194 * (65_536 + 64 + 32_768) + 6 * (262_144 + 65_536)));
         let mut long = needs();
         long.inputs[0].line_bytes_max = LINE_BYTES_MAX;
         // A larger event than a delivery goes alone.

@@ -10,8 +10,8 @@ use crate::env::ShardId;
 use crate::intake::OWED_MAX;
 use crate::keeper::WAITING_MAX;
 use crate::limits::{
-    CHUNK_BYTES, LANE_BATCHES, PARKED_BATCHES_MAX, PARKED_BYTES_MAX, SEGMENTS_MIN, SPREAD_RANGES_FREE, WITHHELD_MAX,
-    spread_ranges_max,
+    CHUNK_BYTES, PARKED_BATCHES_MAX, PARKED_BYTES_MAX, REFUSED_BATCHES_MAX, REFUSED_BYTES_MAX, SEGMENTS_MIN,
+    SPREAD_RANGES_FREE, WITHHELD_MAX, lane_aside_max, lane_batches, spread_ranges_max,
 };
 use crate::route::ShardBy;
 use crate::sim::oracle::Oracle;
@@ -39,7 +39,10 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
             // Returned bytes are read before sent bytes, so the difference is never smaller than what is in transit.
             let home = counters.taken_bytes.get();
             oracle.measured("bytes in a lane", counters.sent_bytes.get() - home, bytes);
-            oracle.measured("batches of a lane", counters.made_batches.get(), LANE_BATCHES as u64);
+            let (made, aside) = (counters.made_batches.get(), counters.aside_batches.get());
+            let lane_bytes = setup.inputs[allowed].lane.bytes;
+            oracle.measured("batches of a lane", made, lane_batches(lane_bytes) as u64);
+            oracle.measured("batches that stepped aside", aside, lane_aside_max(lane_bytes) as u64);
         }
     }
     let frame = largest as u64 + AROUND_LINES;
@@ -56,12 +59,12 @@ pub(super) fn queues(life: &Life, setup: &Setup, oracle: &mut Oracle) {
         oracle.measured(
             "batches that wait for letters",
             shard.parked_batches.get(),
-            lanes * (PARKED_BATCHES_MAX as u64 + 1),
+            lanes * ((PARKED_BATCHES_MAX + REFUSED_BATCHES_MAX) as u64 + 1),
         );
         oracle.measured(
             "bytes that wait for letters",
             shard.parked_bytes.get(),
-            lanes * (PARKED_BYTES_MAX as u64 + frame),
+            lanes * ((PARKED_BYTES_MAX + REFUSED_BYTES_MAX) as u64 + frame),
         );
         oracle.measured("withheld runs", shard.withheld_runs.get(), lanes * WITHHELD_MAX as u64);
         let waiting = shard.waiting_acknowledgements.get();

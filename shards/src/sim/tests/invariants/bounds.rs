@@ -5,7 +5,7 @@ use crate::env::ShardId;
 use crate::intake::OWED_MAX;
 use crate::keeper::WAITING_MAX;
 use crate::lane::{LaneOptions, WhenFull};
-use crate::limits::{CHUNK_BYTES, LANE_BATCHES, LANE_SLOTS, SPREAD_RANGES_FREE, spread_ranges_max};
+use crate::limits::{CHUNK_BYTES, LANE_SLOTS, SPREAD_RANGES_FREE, lane_batches, spread_ranges_max};
 use crate::plugin::Placement;
 use crate::route::ShardBy;
 use crate::wal::SyncPolicy;
@@ -44,7 +44,8 @@ fn check_bounds(cluster: &Cluster, limits: &Setup, seed: u64) {
     let lane = meters.inputs[0].lanes[0].counters();
     let out = lane.sent_bytes.get() - lane.taken_bytes.get();
     assert!(out <= limits.inputs[0].lane.bytes.max(CHUNK_BYTES) as u64, "seed {seed}: {out} bytes in a lane");
-    assert!(lane.made_batches.get() <= LANE_BATCHES as u64, "seed {seed}: {} batches", lane.made_batches.get());
+    let most = lane_batches(limits.inputs[0].lane.bytes) as u64;
+    assert!(lane.made_batches.get() <= most, "seed {seed}: {} batches", lane.made_batches.get());
     let shard = &meters.shards[0];
     assert!(shard.waiting_acknowledgements.get() <= WAITING_MAX as u64 + 1, "seed {seed}");
     // One run of bytes for each source, and what a restart may have left out of it: nothing here.

@@ -5,6 +5,8 @@ use crate::counters::Discard;
 use crate::delivery::OutputFull;
 use crate::dlq;
 use crate::lane::WhenFull;
+use crate::limits::{CHUNK_BYTES, SPREAD_RANGES_FREE};
+use crate::route::ShardBy;
 use crate::sim::script::Holding;
 use crate::wal::SyncPolicy;
 
@@ -121,6 +123,42 @@ fn source_whose_letters_have_no_space_stops_no_other_source_of_its_input() {
         cluster.run_for(SECOND * 5);
         assert_eq!(delivered(&cluster) - before, 1600, "seed {seed}: the other sources are delivered");
         assert_eq!(parked(&cluster, 0), waits, "seed {seed}");
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+        cluster.finish();
+    }
+}
+
+/// Many times more than a lane and what waits beside it can hold is there before the first letter is refused.
+#[test]
+fn burst_of_lines_without_space_for_their_letters_stops_no_other_source() {
+    for seed in 0..24 {
+        let mut setup = setup(seed, dlq::WhenFull::Block);
+        setup.unreadable_source = Some(0);
+        setup.inputs[0].lane.bytes = [1, 4, 16, 64][seed as usize % 4] * CHUNK_BYTES;
+        // Of a spread source, a few ranges may be unknown to be durable while another source waits, and not more.
+        let events = if seed % 3 == 0 { SPREAD_RANGES_FREE as u64 / 2 } else { 800 };
+        if seed % 3 == 0 {
+            (setup.shards, setup.inputs[0].shard_by) = ((2, 2), ShardBy::Spread);
+            setup.inputs[0].lane.bytes = 4 * CHUNK_BYTES;
+            setup.wal.segment_bytes = 512 * 1024;
+            setup.wal.log_bytes = 8 * setup.wal.segment_bytes;
+        }
+        setup.batch_events_max = 2;
+        small_queue(&mut setup);
+        let shards = setup.shards.0 as usize;
+        let mut cluster = started(setup, shards);
+        (0..4000).for_each(|at| cluster.make(0, 100 + at % 7));
+        cluster.run_for(SECOND * 5);
+        assert!(unread(&cluster, 0) > 100, "seed {seed}: it waits");
+        let before = delivered(&cluster);
+        for _ in 0..8 {
+            (1..3).for_each(|source| (0..events / 8).for_each(|_| cluster.make(source, 100)));
+            cluster.run_for(SECOND / 2);
+        }
+        cluster.run_for(SECOND * 5);
+        assert_eq!(delivered(&cluster) - before, 2 * events, "seed {seed}: the other sources are delivered");
         let crash = some_crash(&mut cluster);
         cluster.crash(crash);
         cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lane::WhenFull;
-use crate::limits::LANE_BATCHES;
+use crate::limits::lane_batches;
 use crate::plugin::Placement;
 use crate::sim::oracle::OutputIndex;
 use crate::sim::script::{InputSetup, OutputKind, OutputSetup};
@@ -180,7 +180,7 @@ fn e4_batches_that_died_with_their_input_are_replaced() {
     let shard = cluster.alive().meters.shards[0].clone();
     cluster.ledger.state().inputs = Mood { panic: 1000, ..Mood::default() };
     cluster.make_some(20);
-    let died = || shard.plugin_panics.get() > LANE_BATCHES as u64 + 4;
+    let died = || shard.plugin_panics.get() > lane_batches(cluster.setup.inputs[0].lane.bytes) as u64 + 4;
     cluster.simulation.must("more deaths than a lane has batches", died, SECOND * 4000);
     cluster.ledger.state().inputs = Mood::default();
     let caught_up = cluster.caught_up();
