@@ -37,6 +37,8 @@ mod forged;
 mod found;
 #[path = "e2e/full_disk.rs"]
 mod full_disk;
+#[path = "e2e/hanging.rs"]
+mod hanging;
 #[path = "e2e/hollow.rs"]
 mod hollow;
 #[path = "e2e/identity.rs"]

@@ -67,7 +67,7 @@ pub struct Timestamp(pub i64);
 pub enum Pool {
     /// For the WAL: maintenance, syncs of directories, cold pages, and the dead letter queue.
     Log,
-    /// For plugins: whatever files, terminals and name servers they wait for.
+    /// For plugins: whatever files and terminals they wait for.
     Plugins,
 }
 
@@ -130,8 +130,11 @@ pub trait Env: Clone + 'static {
     fn watch(&self) -> io::Result<Self::Watch>;
     /// The standard input of the process.
     fn stdin(&self) -> io::Result<Self::Stream>;
+    /// The addresses of `name`, with port 0, looked up within `timeout`. Look-ups that hang delay only their own name: they use no
+    /// thread of [`Env::blocking`]. The future may be dropped at any time.
+    fn resolve(&self, name: &str, timeout: Duration) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + 'static;
     /// A connection to `address`, established within `timeout`. Written bytes are sent at once. The future may be dropped at
-    /// any time.
+    /// any time. It uses no thread.
     fn connect(
         &self,
         address: SocketAddr,

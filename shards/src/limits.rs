@@ -311,6 +311,19 @@ pub const LOG_THREADS: usize = 4;
 /// unlimited time.
 pub const PLUGIN_THREADS: usize = 8;
 
+/// Threads of the process that look names up, one for each name. A name server that does not answer may occupy one for a minute
+/// or more. Configurations have fewer names of servers and proxies than this.
+pub const NAME_THREADS: usize = 32;
+
+/// Maximum names that are looked up or wait for a thread. Each is in the configuration.
+pub const NAMES_MAX: usize = 1024;
+
+/// Maximum tasks that wait for one name: each is a request of an output on one of the shards.
+pub const NAME_WAITERS_MAX: usize = 4096;
+
+/// Maximum addresses of a name that are kept, however many its server sends.
+pub const NAME_ADDRESSES_MAX: usize = 64;
+
 /// Maximum jobs of one pool of threads, including the running ones. Further jobs wait with their caller. An output has at most
 /// four at a time: a delivery, a sync, a directory scan, and an abandoned one.
 pub const JOBS_MAX: usize = OUTPUTS_MAX * 4;

@@ -27,7 +27,7 @@ use hyper::header::{HOST, HeaderMap, PROXY_AUTHORIZATION};
 use hyper::{Method, Request, StatusCode, Uri};
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
@@ -286,7 +286,7 @@ impl<E: Env> Client<E> {
     }
 
     async fn connect(&self) -> io::Result<Connected> {
-        let timeout = self.timeout.min(CONNECT_TIMEOUT);
+        let timeout = self.part_of_timeout().min(CONNECT_TIMEOUT);
         let tls = match self.tls.as_ref().filter(|_| self.endpoint.secure) {
             Some(tls) => Some((tls, tls.connector(&self.env).await)),
             None => None,
@@ -317,6 +317,11 @@ impl<E: Env> Client<E> {
         Err(last)
     }
 
+    /// What a look-up or a connect may take: less than the whole time, so that the error says what took it.
+    fn part_of_timeout(&self) -> Duration {
+        self.timeout * 3 / 4
+    }
+
     async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = match &self.proxy {
             Some(proxy) => (proxy.host.clone(), proxy.port),
@@ -324,7 +329,11 @@ impl<E: Env> Client<E> {
         };
         match host.parse::<IpAddr>() {
             Ok(address) => Ok(vec![SocketAddr::new(address, port)]),
-            Err(_) => self.env.blocking(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await,
+            Err(_) => {
+                let mut all = self.env.resolve(&host, self.part_of_timeout()).await?;
+                all.iter_mut().for_each(|address| address.set_port(port));
+                Ok(all)
+            }
         }
     }
 

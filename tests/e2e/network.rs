@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 type Refusal = fn(usize, &str) -> Option<String>;
 
 /// A server that accepts everything that it does not refuse.
-struct Sink(Arc<Mutex<Vec<u8>>>);
+pub struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl Sink {
-    fn start(port: u16) -> Sink {
+    pub fn start(port: u16) -> Sink {
         Sink::refusing(port, |_, _| None)
     }
 
@@ -34,7 +34,7 @@ impl Sink {
         Sink(taken)
     }
 
-    fn lines(&self) -> usize {
+    pub fn lines(&self) -> usize {
         memchr::memchr_iter(b'\n', &self.0.lock().expect("no panic")).count()
     }
 }

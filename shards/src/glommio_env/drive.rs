@@ -14,6 +14,7 @@
 //! lasts.
 
 use super::jobs::Jobs;
+use super::jobs::names::Names;
 use super::pulse::{Bell, Pulse, PulseReading, watch};
 use super::system::prepare_process;
 use super::{GlommioEnv, abort, guard, probe};
@@ -93,6 +94,7 @@ pub struct Drivers {
     watchdog: Option<JoinHandle<()>>,
     bell: Arc<Bell>,
     stopper: Stopper,
+    names: Arc<Names>,
 }
 
 impl Drivers {
@@ -150,6 +152,7 @@ where
         watchdog: None,
         bell,
         stopper: Stopper::new(),
+        names: Names::start().map_err(|error| start_error(0, &error))?,
     };
     // All executors exist before the first main future starts, so that a failed launch has run nothing.
     let mut gates = Vec::with_capacity(cpus.len());
@@ -197,12 +200,14 @@ where
     Fut: Future<Output = ()> + 'static,
 {
     let (pulse, stopper) = (Arc::clone(&drivers.pulses[shard.index()]), drivers.stopper.clone());
+    let names = Arc::clone(&drivers.names);
     let (made, wait_made) = mpsc::channel::<Result<(), String>>();
     let (gate, wait_gate) = mpsc::channel::<()>();
     let body = move || {
         // After the executor, which pins this thread, so that jobs run on the same CPU as their shard.
-        let made_all = make_executor(cpu)
-            .and_then(|executor| Ok((executor, Jobs::start(shard).map_err(|error| format!("no thread: {error}"))?)));
+        let made_all = make_executor(cpu).and_then(|executor| {
+            Ok((executor, Jobs::start(shard, names).map_err(|error| format!("no thread: {error}"))?))
+        });
         let (executor, jobs) = match made_all {
             Ok(made_all) => made_all,
             Err(reason) => return drop(made.send(Err(reason))),

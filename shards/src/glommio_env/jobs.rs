@@ -1,4 +1,5 @@
-//! Threads for work that may block: a pool for the WAL, a pool for plugins, and a single thread that closes files.
+//! Threads for work that may block: a pool for the WAL, a pool for plugins, and a single thread that closes files. Names are
+//! looked up on threads that all shards share ([`names`]).
 //!
 //! Guarantees: a job of one pool never waits for a job of another. Threads and jobs are bounded ([`crate::limits`]); a job for
 //! which the queue has no place waits with its caller. Threads are created when they are needed and end when they are not,
@@ -11,15 +12,19 @@
 //! Does not cancel a job, because the kernel offers no way to. Discarded files wait behind a file that cannot be closed, and
 //! their descriptors stay open.
 
+pub(super) mod names;
+
 use super::system::lock;
 use crate::env::{Pool, ShardId};
 use crate::limits::{JOBS_MAX, LOG_THREADS, PLUGIN_THREADS};
 use event_listener::Event;
+use names::{Names, Slot, Waiter};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -203,6 +208,7 @@ pub(super) struct Jobs {
     log: Arc<Threads>,
     plugins: Arc<Threads>,
     closing: Arc<Threads>,
+    names: Arc<Names>,
     answers: Arc<Answers>,
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, Waiting>>,
@@ -212,7 +218,7 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// Starts the first thread of each pool. They run on the CPUs that the calling thread may use.
-    pub(super) fn start(shard: ShardId) -> io::Result<Rc<Jobs>> {
+    pub(super) fn start(shard: ShardId, names: Arc<Names>) -> io::Result<Rc<Jobs>> {
         let answers = Arc::<Answers>::default();
         let name = |pool| format!("shard{}-{pool}", shard.0);
         Ok(Rc::new(Jobs {
@@ -220,6 +226,7 @@ impl Jobs {
             plugins: Threads::start(name("jobs"), PLUGIN_THREADS, JOBS_MAX, &answers)?,
             // Everything that waits here holds a descriptor, and the system limits those.
             closing: Threads::start(name("close"), 1, usize::MAX, &answers)?,
+            names,
             answers,
             next: Cell::new(0),
             waiting: RefCell::default(),
@@ -254,6 +261,19 @@ impl Jobs {
             poll_fn(|context| ticket.poll(context)).await;
             let outcome = lock(&outcome).take().expect("a job is answered when it has ended");
             outcome.unwrap_or_else(|panic| resume_unwind(panic))
+        }
+    }
+
+    /// Looks `name` up. The addresses have port 0.
+    pub(super) fn look_up(self: &Rc<Self>, name: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + 'static {
+        let (ticket, slot) = (Ticket::new(self.clone()), Slot::default());
+        let waiter = Waiter { answers: self.answers.clone(), number: ticket.number, slot: slot.clone() };
+        let asked = self.names.ask(name, waiter);
+        async move {
+            asked?;
+            poll_fn(|context| ticket.poll(context)).await;
+            let found = lock(&slot).take().expect("a look-up is answered when it has ended");
+            found.map_err(|(kind, text)| io::Error::new(kind, text))
         }
     }
 

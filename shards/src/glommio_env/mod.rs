@@ -6,7 +6,8 @@
 //!
 //! Each shard has its own threads for work that may block (`jobs`). A job that waits for long (a dead network mount, a terminal
 //! that reads nothing) occupies a thread of its pool. If all threads for plugins are occupied, other jobs of plugins wait, and
-//! the WAL continues.
+//! the WAL continues. Neither a name that hangs nor a server that does not accept occupies one of them: names have threads of
+//! their own, and connects need none.
 //!
 //! Does not restart anything: a panic that reaches this module aborts the process, and recovery from disk follows.
 
@@ -216,15 +217,21 @@ impl Env for GlommioEnv {
         DescriptorStream::new(io::stdin())
     }
 
+    fn resolve(&self, name: &str, timeout: Duration) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + 'static {
+        let late = format!("no name server has answered for `{name}` within {timeout:?}; check /etc/resolv.conf");
+        let (looked_up, over) = (self.inner.jobs.look_up(name), self.sleep(timeout));
+        looked_up.or(async {
+            over.await;
+            Err(io::Error::new(io::ErrorKind::TimedOut, late))
+        })
+    }
+
     fn connect(
         &self,
         address: SocketAddr,
         timeout: Duration,
     ) -> impl Future<Output = io::Result<Connection>> + 'static {
-        let env = self.clone();
-        // Runs off the executor, because a pending connect of the executor must never be cancelled.
-        let connecting = self.blocking(move || std::net::TcpStream::connect_timeout(&address, timeout));
-        async move { Connection::adopt(&env, disk::counted(connecting.await)?) }
+        net::connect(self.clone(), address, timeout)
     }
 }
 

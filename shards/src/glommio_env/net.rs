@@ -1,4 +1,5 @@
-//! Sockets of a shard: a listener whose accept is never cancelled, and connections that send at once.
+//! Sockets of a shard: a listener whose accept is never cancelled, connects that wait in the ring and are not cancelled either,
+//! and connections that send at once.
 //!
 //! Guarantees: binding fails if another process listens on the address (the port is not shared). An accepted connection is
 //! returned or closed, never leaked, even if the wait for it is abandoned. Every connection has Nagle's algorithm disabled,
@@ -28,6 +29,8 @@ use std::time::Duration;
 pub const BACKLOG: usize = 8;
 /// The pause after an accept that failed for lack of descriptors or memory, which become available when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The shortest timeout of a connect.
+const CONNECT_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 /// A listening socket of one shard.
 pub struct Listener {
@@ -133,6 +136,29 @@ fn is_passing(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP))
 }
 
+/// Connects in a task of its own, which ends when the kernel has answered, or after `timeout`: a pending connect must not be
+/// cancelled. If nothing waits for the connection any more, it is closed. No thread waits.
+pub(super) async fn connect(env: GlommioEnv, address: SocketAddr, timeout: Duration) -> io::Result<Connection> {
+    let (outcome, ended) = (Rc::new(RefCell::new(None)), Rc::new(Signal::new()));
+    let (fill, end) = (Rc::clone(&outcome), Rc::clone(&ended));
+    let connecting = env.clone();
+    env.spawn("connect", async move {
+        // The library takes no timeout of zero.
+        let stream = TcpStream::connect_timeout(address, timeout.max(CONNECT_TIMEOUT_MIN)).await;
+        let stream = counted(stream.map_err(kernel_error));
+        connecting.mark_reactor_turn();
+        *fill.borrow_mut() = Some(stream.and_then(|stream| Connection::prepare(&connecting, stream)));
+        end.notify();
+    });
+    loop {
+        let connected = outcome.borrow_mut().take();
+        if let Some(connected) = connected {
+            return connected;
+        }
+        ended.wait().await;
+    }
+}
+
 /// A connected TCP stream, for the futures-io traits. One task reads, one task writes.
 ///
 /// A peer that answers at once can keep a reader busy forever, and protocol libraries know no slices. A read therefore gives
@@ -161,13 +187,6 @@ impl Closer {
 }
 
 impl Connection {
-    /// Takes over a connected socket of the standard library.
-    pub fn adopt(env: &GlommioEnv, stream: std::net::TcpStream) -> io::Result<Connection> {
-        stream.set_nonblocking(true)?;
-        // SAFETY: the descriptor is a connected socket, owned; ownership goes to the new object.
-        Connection::prepare(env, unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) })
-    }
-
     fn prepare(env: &GlommioEnv, stream: TcpStream) -> io::Result<Connection> {
         // Without it, a small write waits 40 ms for the peer's acknowledgement.
         stream.set_nodelay(true).map_err(kernel_error)?;

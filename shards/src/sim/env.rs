@@ -213,6 +213,15 @@ impl Env for SimEnv {
         Ok(SimStream::new(Rc::clone(&self.core.pipe), Prng::new(self.random(), "pipe")))
     }
 
+    fn resolve(&self, name: &str, _: Duration) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + 'static {
+        let unknown = self.core.sleep(Duration::from_micros(100));
+        let error = io::Error::new(io::ErrorKind::NotFound, format!("the simulated world has no name `{name}`"));
+        async move {
+            unknown.await;
+            Err(error)
+        }
+    }
+
     fn connect(&self, _: SocketAddr, _: Duration) -> impl Future<Output = io::Result<SimConnection>> + 'static {
         let refused = self.core.sleep(Duration::from_micros(100));
         async move {

@@ -51,10 +51,14 @@ pub fn held_bytes_max(concurrency: u32, request_bytes: u64) -> u64 {
     u64::from(concurrency) * (2 * request_bytes + MEMBER_BYTES_MAX + BODY_BYTES_MAX as u64)
 }
 
-/// Maximum number of descriptors: each running request has a connection, and as many may be kept open per endpoint.
+/// Maximum number of descriptors: each running request has a connection, and as many may be kept open per endpoint. The look-up of
+/// an endpoint's name has a few of its own.
 pub fn descriptors_max(concurrency: u32, endpoints: usize) -> u64 {
-    u64::from(concurrency) * (1 + endpoints as u64)
+    (u64::from(concurrency) + LOOK_UP_DESCRIPTORS) * endpoints as u64 + u64::from(concurrency)
 }
+
+/// Descriptors of the look-up of one name: sockets to up to three name servers, and a file.
+const LOOK_UP_DESCRIPTORS: u64 = 4;
 
 /// What any response may have: a proxy's page, a trace of the server.
 const ANSWER_BYTES_MIN: u64 = 256 * 1024;

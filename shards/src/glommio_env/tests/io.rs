@@ -3,10 +3,13 @@
 use super::{child, is_child, run_one};
 use crate::env::{Env, Stream, Watch, WatchEvent, WatchId, WatchKind};
 use crate::glommio_env::{Connection, DescriptorStream, GlommioEnv, Listener};
+use crate::limits::PLUGIN_THREADS;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use std::cell::Cell;
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 const LOCAL: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
@@ -262,6 +265,71 @@ fn closer_ends_a_pending_read() {
         });
         assert_eq!(read.await.0.expect("the end"), 0);
         assert_eq!(client.read(&mut [0; 8]).await.expect("the end"), 0);
+    });
+}
+
+/// A listener whose queue is full, so that connects to it hang. They end soon after it is dropped.
+fn full_listener() -> (std::net::TcpListener, Vec<std::net::TcpStream>, std::net::SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        assert!(queued.len() < 10_000, "the queue has no end");
+        queued.push(stream);
+    }
+    (listener, queued, address)
+}
+
+#[test]
+fn connects_that_hang_use_no_thread() {
+    run_one(|env| async move {
+        let (listener, queued, address) = full_listener();
+        let ended = Rc::new(Cell::new(0));
+        let count = 3 * PLUGIN_THREADS;
+        for _ in 0..count {
+            let (ended, connect) = (ended.clone(), env.connect(address, super::DEADLINE));
+            env.spawn("connecting", async move {
+                assert!(connect.await.is_err(), "nothing accepts");
+                ended.set(ended.get() + 1);
+            });
+        }
+        for number in 0..100 {
+            assert_eq!(env.blocking(move || number).await, number);
+        }
+        assert_eq!(ended.get(), 0, "none has ended while jobs ran");
+        let late = env.connect(address, Duration::from_millis(50)).await.err().expect("nothing accepts");
+        assert_eq!(late.kind(), ErrorKind::TimedOut, "{late}");
+        // The kernel tries again, and finds nothing that listens.
+        drop((listener, queued));
+        while ended.get() < count {
+            env.sleep(Duration::from_millis(5)).await;
+        }
+        let refused = env.connect(address, super::DEADLINE).await.err().expect("nothing listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
+    });
+}
+
+#[test]
+fn connect_that_is_given_up_is_not_cancelled_and_closes_what_it_gets() {
+    run_one(|env| async move {
+        let listener = Listener::bind(&env, LOCAL.into()).expect("a free port");
+        for round in 0..100u64 {
+            let (connect, pause) =
+                (env.connect(listener.local_address(), super::DEADLINE), env.sleep(Duration::from_micros(round)));
+            futures_lite::future::or(async { drop(connect.await) }, pause).await;
+            let mut server = listener.accept().await.expect("connected");
+            assert_eq!(server.read(&mut [0; 8]).await.expect("the end"), 0);
+        }
+    });
+}
+
+#[test]
+fn names_are_looked_up_by_the_system() {
+    run_one(|env| async move {
+        let all = env.resolve("localhost", super::DEADLINE).await.expect("every machine has it");
+        assert!(all.iter().all(|address| address.ip().is_loopback() && address.port() == 0), "{all:?}");
+        assert!(!all.is_empty());
+        assert!(env.resolve("", super::DEADLINE).await.is_err());
     });
 }
 
