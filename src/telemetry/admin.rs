@@ -1,16 +1,18 @@
 //! The admin endpoint: `/livez`, `/readyz` and `/metrics` on the first shard.
 //!
 //! Guarantees: if the address is in use, this is reported at once, and if it is not free within a few seconds, the process ends.
-//! The endpoint also serves while the engine drains. Requests that a web page may have sent are refused. Changes nothing: it only
-//! reads counters.
+//! The endpoint also serves while the engine drains. However many ask for metrics, this takes little of the shard's time: see
+//! [`super::scrapes`]. Requests that a web page may have sent are refused. Changes nothing: it only reads counters.
 
 use crate::net::host::Hosts;
 use crate::net::http::{Answer, serve};
 use crate::telemetry::metrics::Exporter;
+use crate::telemetry::scrapes::{Next, Scrapes};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -36,9 +38,11 @@ pub struct Admin {
 
 /// What requests are answered from.
 struct Desk {
+    env: GlommioEnv,
     hosts: Hosts,
     exporter: Arc<OnceLock<Exporter>>,
     stop: Stop,
+    scrapes: RefCell<Scrapes>,
 }
 
 impl Service<GlommioEnv> for Admin {
@@ -56,10 +60,10 @@ impl Service<GlommioEnv> for Admin {
                 }
             };
             bound(listener.local_address());
-            let desk = Rc::new(Desk { hosts, exporter, stop });
+            let desk = Rc::new(Desk { env: env.clone(), hosts, exporter, stop, scrapes: RefCell::default() });
             let handler = move |request, reached| {
                 let desk = desk.clone();
-                async move { desk.answer(&request, reached) }
+                async move { desk.answer(&request, reached).await }
             };
             serve(env, listener, handler).await;
         })
@@ -88,7 +92,7 @@ async fn bind(env: &GlommioEnv, address: SocketAddr) -> io::Result<Listener> {
 }
 
 impl Desk {
-    fn answer(&self, request: &Request<Incoming>, reached: Option<IpAddr>) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>, reached: Option<IpAddr>) -> Answer {
         if let Err((status, words)) = self.hosts.check(request, reached) {
             return text(status, words);
         }
@@ -98,7 +102,7 @@ impl Desk {
         match request.uri().path() {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness(),
-            "/metrics" => text(StatusCode::OK, self.exporter.get().map(Exporter::text).unwrap_or_default()),
+            "/metrics" => text(StatusCode::OK, self.metrics().await),
             _ => text(StatusCode::NOT_FOUND, "not found; the paths are /livez, /readyz and /metrics\n"),
         }
     }
@@ -110,6 +114,24 @@ impl Desk {
             false => (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n"),
         };
         text(status, word.to_owned() + &exporter.map(Exporter::outputs_state).unwrap_or_default())
+    }
+
+    async fn metrics(&self) -> Bytes {
+        // Empty before the engine exists.
+        let Some(exporter) = self.exporter.get() else { return Bytes::new() };
+        let asked = self.env.now();
+        loop {
+            let now = self.env.now();
+            let next = self.scrapes.borrow().next(asked, now);
+            match next {
+                Next::Send(text) => return text,
+                Next::Wait(time) => self.env.sleep(time).await,
+                Next::Make => {
+                    let text = exporter.text().into();
+                    self.scrapes.borrow_mut().made(now, self.env.now(), text);
+                }
+            }
+        }
     }
 }
 

@@ -3,4 +3,5 @@
 pub mod admin;
 pub mod log;
 pub mod metrics;
+pub mod scrapes;
 pub mod table;

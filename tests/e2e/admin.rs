@@ -8,7 +8,10 @@
 
 use crate::case::Case;
 use crate::disks::not_checked;
+use crate::lines::LineCount;
+use crate::metrics::sum_of;
 use crate::product::{NOBODY, Product, is_root};
+use crate::running::append;
 use crate::wait::{pause, wait_for};
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -221,6 +224,24 @@ fn connections_from_elsewhere_do_not_hide_the_endpoint() {
     for attack in ATTACKS {
         checks_are_answered("admin-far", attack, other, &[LOOPBACK, other]);
     }
+}
+
+/// The text is made rarely if many ask for it, but each client gets one that was made after it asked.
+#[test]
+fn scrapes_are_fresh_however_many_ask() {
+    let (case, mut product) = started("admin-fresh", "");
+    let flood = ATTACKS[3];
+    let stranger = Stranger::start(flood, (LOOPBACK, case.admin_port).into());
+    let mut count = LineCount::of(case.output());
+    for lines in 2..12 {
+        append(&case.path("logs/app.log"), b"a line\n");
+        count.wait(lines, &mut product);
+        let text = answered((LOOPBACK, case.admin_port).into(), "/metrics", flood);
+        let received = sum_of(&text, "tailwater_component_received_events_total", &["component_kind=\"input\""]);
+        assert_eq!(received, lines, "{text}");
+    }
+    drop(stranger);
+    product.terminate();
 }
 
 /// Does something to a connection until it fails. Returns after what time that was.

@@ -45,7 +45,8 @@ pub fn sum(port: u16, name: &str, labels: &[&str]) -> Result<u64, String> {
     Ok(sum_of(&body, name, labels))
 }
 
-fn sum_of(body: &str, name: &str, labels: &[&str]) -> u64 {
+/// The sum of a metric in a text, over the series that have all `labels`.
+pub fn sum_of(body: &str, name: &str, labels: &[&str]) -> u64 {
     let mut sum = 0.0;
     for line in body.lines().filter(|line| !line.starts_with('#')) {
         let Some((series, value)) = line.rsplit_once(' ') else { continue };
