@@ -338,6 +338,25 @@ fn archives_are_never_read_as_text() {
 /// What makes a file unreadable, or readable again.
 type Close = fn(&World, &str, bool);
 
+/// Compressed files are looked into where blocking is allowed, on a shard that does nothing else meanwhile.
+#[test]
+fn compressed_files_are_never_looked_into_on_the_executor() {
+    check(&["/log/*"], |world| {
+        world.start();
+        world.wait(1);
+        world.simulation.disk().forbid_blocking(true);
+        for number in 0..20 {
+            put(world, &format!("/log/{number}.log"), &gzip(&text(&numbered(number * 1000, number * 1000 + 500))));
+        }
+        world.append(PATH, "one\n");
+        world.wait_for(1);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines, ["one"]);
+        let blocked = world.simulation.disk().blocked();
+        assert_eq!(blocked, Vec::<String>::new(), "seed {}: task and call", world.simulation.seed());
+    });
+}
+
 /// A file that cannot be opened at the start is neither gone nor lost: it is read on when it can be opened, also under a name
 /// that it got meanwhile.
 #[test]
