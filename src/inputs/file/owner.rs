@@ -7,6 +7,7 @@
 
 mod generations;
 mod replaced;
+mod successors;
 mod turns;
 mod unread;
 
@@ -18,7 +19,7 @@ use super::home::Assignment;
 use super::identity::Inode;
 use super::notes::{Note, Notes};
 use super::patterns::Patterns;
-use super::post::{FileId, Post, Replacement, ToHome};
+use super::post::{FileId, Post, Replacement, Successor, ToHome};
 use crate::codec::framing::Rules;
 use generations::Turn;
 use std::cell::{Cell, RefCell};
@@ -101,6 +102,10 @@ struct Slot<F> {
     turn: Turn,
     /// Files that took its path, in order.
     replacements: VecDeque<Box<Replacement<F>>>,
+    /// The same, while it has the name of a backup.
+    successors: VecDeque<Box<Successor<F>>>,
+    /// The note on the one that the reader holds.
+    comparing: Option<Note>,
     /// Whether it waits for the next tick after a failure, or while it rests.
     failed: bool,
     /// Whether its next turn is one of those for searches.
@@ -234,6 +239,8 @@ impl<E: Env> Owner<E> {
             standing: Standing::new(followed.seen_length),
             turn,
             replacements: VecDeque::new(),
+            successors: VecDeque::new(),
+            comparing: None,
             followed: Some(followed),
             glimpse: None,
             queued: false,
@@ -457,6 +464,9 @@ impl<E: Env> Owner<E> {
         for (&id, slot) in self.slots.borrow_mut().iter_mut() {
             let recent = now.since(slot.active_at) < ACTIVE || slot.away_since.is_some() || slot.moved_since.is_some();
             quiet &= !recent && !slot.failed;
+            if !slot.successors.is_empty() {
+                self.enqueue(id, slot);
+            }
             let has_room = slot.followed.as_ref().is_some_and(|followed| followed.room_begin().is_some());
             let due = recent || slot.failed || has_room || in_turn(id);
             if let Some(growth) = slot.glimpse.as_mut().map(Glimpse::look) {
@@ -555,6 +565,9 @@ impl<E: Env> Owner<E> {
         self.leave(&slot);
         for replacement in std::mem::take(&mut slot.replacements) {
             self.tell_home(ToHome::NotReplaced(id, replacement));
+        }
+        for successor in std::mem::take(&mut slot.successors) {
+            self.tell_home(ToHome::Compared(successor));
         }
         self.away.borrow_mut().remove(&id);
         self.unread.set(self.unread.get() - slot.unread);

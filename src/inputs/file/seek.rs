@@ -275,6 +275,7 @@ impl<D: Disk> Search<'_, D> {
             spans: spans_of(&file, state, self.rules)?,
             left_out: None,
             copy: false,
+            backup: None,
             file: Some(Arc::new(Content::Plain(file))),
         };
         Ok(Some(Found::File(one.path.clone(), Box::new(opened))))
