@@ -377,7 +377,7 @@ impl<E: Env> Owner<E> {
                 self.stir();
             }
             let followed = slot.followed.insert(followed);
-            let reachable = slot.away_since.is_none() && slot.moved_since.is_none();
+            let reachable = slot.away_since.is_none() && (slot.moved_since.is_none() || self.is_crowded());
             let over = self.open_files.get() > self.open_files_max.get();
             if over && reachable && outcome == Outcome::Read && followed.is_read() {
                 self.close(followed);
@@ -528,23 +528,30 @@ impl<E: Env> Owner<E> {
         }
     }
 
+    /// Whether so many files are open that those are closed too that were just renamed. They stay open otherwise, because they may
+    /// be renamed again, to a name that is not known.
+    fn is_crowded(&self) -> bool {
+        self.open_files.get() > self.open_files_max.get() * 3 / 2
+    }
+
     /// Closes the least recently active quiet files while more than the maximum are open.
     fn close_quiet_files(&self, now: Monotonic) {
         let excess = self.open_files.get().saturating_sub(self.open_files_max.get());
         if excess == 0 {
             return;
         }
+        let crowded = self.is_crowded();
         let mut slots = self.slots.borrow_mut();
         let mut quiet: Vec<(Monotonic, &mut Slot<FileOf<E>>)> = slots
             .values_mut()
             .filter(|slot| {
-                let still = slot.away_since.is_none() && slot.moved_since.is_none() && !slot.queued;
+                let still = slot.away_since.is_none() && (slot.moved_since.is_none() || crowded) && !slot.queued;
                 let read = |file: &Followed<FileOf<E>>| file.file.is_some() && file.is_read();
                 still && now > slot.active_at && slot.followed.as_ref().is_some_and(|file| read(file))
             })
             .map(|slot| (slot.active_at, slot))
             .collect();
-        quiet.sort_by_key(|one| one.0);
+        quiet.sort_by_key(|one| (one.1.moved_since.is_some(), one.0));
         for (_, slot) in quiet.into_iter().take(excess) {
             if let Some(followed) = slot.followed.as_mut() {
                 self.close(followed);
