@@ -392,3 +392,75 @@ fn file_that_cannot_be_opened_at_a_start_is_read_on_when_it_can() {
         });
     }
 }
+
+/// Of a file that was never read, only a note is known. It outlives starts that cannot open the file.
+#[test]
+fn note_on_a_file_that_cannot_be_opened_is_kept_over_starts() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 100);
+        world.blocked.set(true);
+        world.append("/log/app.log", &text(&lines));
+        world.start();
+        world.wait(5);
+        world.end();
+        world.rename(PATH, "/log/old");
+        world.simulation.disk().deny(Path::new("/log/old"), true).expect("there");
+        world.log.borrow_mut().lines.clear();
+        world.log.borrow_mut().sources.clear();
+        for _ in 0..3 {
+            world.start();
+            world.wait(5);
+            world.kill();
+        }
+        world.simulation.disk().deny(Path::new("/log/old"), false).expect("there");
+        world.start();
+        world.wait_for(100);
+        world.wait(5);
+        world.expect(&lines);
+    });
+}
+
+/// The names beside it are not known, but its own is.
+#[test]
+fn file_in_a_directory_that_cannot_be_listed_at_a_start_is_read_on() {
+    check(&["/log/*.log"], |world| {
+        let lines = numbered(0, 150);
+        world.append(PATH, &text(&lines[..100]));
+        world.start();
+        world.wait_for(100);
+        world.wait(3);
+        world.end();
+        world.append(PATH, &text(&lines[100..]));
+        world.simulation.disk().deny(Path::new("/log"), true).expect("there");
+        world.start();
+        world.wait_for(150);
+        world.wait(90);
+        world.simulation.disk().deny(Path::new("/log"), false).expect("there");
+        world.wait(5);
+        world.append(PATH, "more\n");
+        world.wait_for(151);
+        world.wait(5);
+        world.expect(&[&lines[..], &["more".to_owned()]].concat());
+        assert_eq!(world.lost(Lost::Deleted), 0);
+    });
+}
+
+/// Whether the old file is still there cannot be found out, so what begins like it is a file of its own.
+#[test]
+fn successor_in_a_directory_that_cannot_be_listed_is_read_from_its_beginning() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 110);
+        world.append(PATH, &text(&lines[..100]));
+        world.start();
+        world.wait_for(100);
+        world.wait(3);
+        world.end();
+        world.rename(PATH, "/log/elsewhere");
+        world.append(PATH, &text(&lines));
+        world.simulation.disk().deny(Path::new("/log"), true).expect("there");
+        world.start();
+        world.wait_for(210);
+        world.wait(3);
+        world.expect(&[&lines[..100], &lines].concat());
+    });
+}
