@@ -188,6 +188,15 @@ mod tests {
         Ok(done.map_or_else(|| text.to_owned(), |done| done.text))
     }
 
+    /// The whole text is refused later, but until then it must fit into memory.
+    #[test]
+    fn what_variables_insert_is_bounded_while_it_is_inserted() {
+        let long = "x".repeat(100_000);
+        let done = substitute(&"${LONG}".repeat(1_000), &|_| Some(long.clone())).expect("valid").expect("replaced");
+        assert!(done.text.len() > TEXT_BYTES_MAX, "enough to be refused");
+        assert!(done.text.len() <= TEXT_BYTES_MAX + long.len() && done.values.len() < 100, "{}", done.text.len());
+    }
+
     #[test]
     fn the_three_forms_and_the_escape() {
         for (text, expected) in [

@@ -5,17 +5,29 @@ use crate::disks::not_checked;
 use crate::lines::{LineCount, arrived, block};
 use crate::metrics;
 use crate::product::{NOBODY, Product, binary, give_away, is_root, text, unprivileged};
-use crate::wait::wait_for;
+use crate::wait::{pause, wait_for};
 use std::fs;
 use std::io::{PipeReader, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a start may take that must fail; a start that goes on is killed then.
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
 
 /// A start that must fail with exit code 1 and a message that names the data directory.
 fn refused(command: &mut Command, config: &Path, words: &[&str]) {
-    let output: Output =
-        command.arg("run").arg("-c").arg(config).stdin(Stdio::null()).output().expect("the product starts");
+    command.arg("run").arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the product starts");
+    let end = Instant::now() + REFUSED_WAIT;
+    while child.try_wait().expect("its state").is_none() {
+        if Instant::now() >= end {
+            child.kill().expect("it can be killed");
+        }
+        pause(Duration::from_millis(20));
+    }
+    let output: Output = child.wait_with_output().expect("it has ended");
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     for word in words {

@@ -215,6 +215,35 @@ fn files_with_equal_content_are_all_read_and_distinguished_over_a_restart() {
 
 /// A file that is empty for a long time, then grows byte by byte, pauses in the middle of a line over a restart, and
 /// continues.
+/// `mv app.log app.log~; cp app.log~ app.log`, as editors do, while the product runs and while it is stopped. The copy of the
+/// first round is written slowly, and whoever wrote the old file goes on writing it.
+#[test]
+fn file_replaced_by_a_copy_of_its_backup_is_not_read_again() {
+    let case = Case::new("backup");
+    let (log, backup) = (case.path("logs/app.log"), case.path("logs/app.log~"));
+    append(&log, &block(1, 20));
+    let mut running = Running::start(case, "logs/app.log", "");
+    running.wait(20);
+    fs::rename(&log, &backup).expect("a rename");
+    for piece in fs::read(&backup).expect("the backup").chunks(200) {
+        append(&log, piece);
+        pause(Duration::from_millis(200));
+    }
+    append(&backup, &block(21, 25));
+    append(&log, &block(26, 30));
+    running.wait(30);
+    fs::rename(&log, &backup).expect("a rename");
+    fs::copy(&backup, &log).expect("a copy");
+    append(&log, &block(31, 40));
+    running.wait(40);
+    running.product.wait_for_log(&["begins with the same content as its backup"]);
+    let stopped = running.terminate();
+    fs::rename(&log, &backup).expect("a rename");
+    fs::copy(&backup, &log).expect("a copy");
+    append(&log, &block(41, 50));
+    stopped.start().finish(50);
+}
+
 #[test]
 fn file_that_grows_byte_by_byte_is_split_into_its_lines() {
     const BYTES_LINES: u64 = 12;

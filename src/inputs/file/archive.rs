@@ -430,9 +430,13 @@ mod tests {
         assert!(hostile.skip_to(1).expect("no error of the disk") && hostile.is_damaged());
         // Content that compresses extremely well: only one piece of it is in memory at a time.
         let bomb = archive(&gzip(&vec![0; 50_000_000]));
+        let mut before = 0;
         while !bomb.skip_to(40_000_000).expect("read") {
-            let held = bomb.unpacking.lock().expect("whole").as_ref().map_or(0, |one| one.window.capacity());
+            let unpacking = bomb.unpacking.lock().expect("whole");
+            let (held, reached) = unpacking.as_ref().map_or((0, 0), |one| (one.window.capacity(), one.reached()));
             assert!(held <= 4 * INPUT_BYTES, "{held}");
+            assert!(reached - before <= SKIP_BYTES, "one step unpacks {}", reached - before);
+            before = reached;
         }
     }
 

@@ -58,6 +58,7 @@ pub fn obey<E: Env>(owner: &Owner<E>, message: ToOwner<FileOf<E>>) {
         ToOwner::Moved(id, path) => owner.moved(id, path),
         ToOwner::Away(id) => owner.gone_away(id),
         ToOwner::Replace(id, replacement) => owner.replace(id, replacement),
+        ToOwner::Compare(id, successor) => owner.compare(id, successor),
         ToOwner::Shed => owner.shed(),
         ToOwner::Welcome | ToOwner::SayHello => {}
     }

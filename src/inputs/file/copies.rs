@@ -81,6 +81,15 @@ pub fn originals(name: &OsStr) -> impl Iterator<Item = OsString> {
     (1..bytes.len().saturating_sub(1)).filter(starts_suffix).map(|at| OsStr::from_bytes(&bytes[..at]).to_owned())
 }
 
+/// Endings of the names that editors and `sed -i.bak` give to a file before they write another one to its path. Rotation uses
+/// numbers and dates.
+const BACKUP_ENDINGS: [&str; 3] = ["~", ".bak", ".orig"];
+
+/// The names that a backup of the file `name` may have.
+pub fn backups(name: &OsStr) -> impl Iterator<Item = OsString> {
+    BACKUP_ENDINGS.iter().map(move |ending| [name, OsStr::new(ending)].into_iter().collect())
+}
+
 /// The name without a number or date before its extension: `app.log` for `app-2026-11-29.log`.
 pub fn undated(name: &OsStr) -> Option<OsString> {
     let bytes = name.as_bytes();
@@ -113,6 +122,12 @@ mod tests {
         assert_eq!(of("app.log.err"), [""; 0]);
         assert_eq!(of(".1"), [""; 0]);
         assert_eq!(of(""), [""; 0]);
+    }
+
+    #[test]
+    fn backups_are_named_like_their_original_plus_an_ending() {
+        let all: Vec<OsString> = backups(OsStr::new("app.log")).collect();
+        assert_eq!(all, ["app.log~", "app.log.bak", "app.log.orig"]);
     }
 
     #[test]

@@ -8,8 +8,11 @@ use super::StartAt;
 use super::archive::{self, Format};
 use super::backwards::{Backwards, FIRST_BYTES};
 use super::content::Content;
+use super::copies::backups;
 use super::follow::{Beginning, Span, unread_spans};
-use super::identity::{HEAD_BYTES, Head, Inode, Memory, Remembered, Sighting, TAIL_BYTES, Version, tail_marker};
+use super::identity::{
+    HEAD_BYTES, Head, Inode, Memory, PROOF_BYTES, Remembered, Sighting, TAIL_BYTES, Version, tail_marker,
+};
 use super::patterns::Patterns;
 use super::place::find_beginning;
 use super::post::FileId;
@@ -41,6 +44,10 @@ pub struct Candidate {
     /// Whether it was there at the first scan: reading starts where the settings say, and it may continue a file of an earlier
     /// run that is gone.
     pub first: bool,
+    /// Whether a file was known under its path before, which may be a backup now.
+    pub may_have_backup: bool,
+    /// The inode of the file that was followed under its path before.
+    pub predecessor: Option<Inode>,
 }
 
 /// What is needed to recognise files of earlier runs.
@@ -81,11 +88,13 @@ pub struct Opened<F> {
     pub left_out: Option<(u64, u64)>,
     /// Whether they are skipped because the file is a copy of a file that was read.
     pub copy: bool,
+    /// The file that was read under its path before, if that has the name of a backup now.
+    pub backup: Option<Inode>,
 }
 
 impl<F> Opened<F> {
     /// Skips the bytes up to `end`; `marker` is its tail marker.
-    fn leave_out(&mut self, end: u64, marker: u64) {
+    pub fn leave_out(&mut self, end: u64, marker: u64) {
         self.spans = VecDeque::from([Span { from: end, marker: Some(marker), ..Span::WHOLE }]);
         self.left_out = Some((end, marker));
     }
@@ -156,9 +165,15 @@ fn identify_one<D: Disk>(
             opened.left_out = None;
         }
     }
-    if candidate.may_be_copy && opened.state.is_none() {
+    if opened.state.is_none() && spot.target.is_none() {
+        opened.backup = backup(scout, candidate, knowledge);
+    }
+    // If the original is still followed, its owner compares them.
+    let is_copy_of_backup = opened.backup.is_some() && opened.backup != candidate.predecessor;
+    if (candidate.may_be_copy || is_copy_of_backup) && opened.state.is_none() {
         let head = read_exactly(&file, 0, HEAD_BYTES)?;
         match knowledge.memory.end_of_copy(&head, stat.length, |end| marker_at(&file, end).ok()) {
+            Some(end) if is_copy_of_backup && end.position < PROOF_BYTES => {}
             Some(end) => {
                 opened.leave_out(end.position, end.marker);
                 opened.copy = true;
@@ -169,9 +184,23 @@ fn identify_one<D: Disk>(
             None => {}
         }
     }
-    let Opened { stat, seen_length, head, state, spans, left_out, copy, .. } = opened;
-    let file = candidate.keep_open.then(|| Arc::new(Content::Plain(file)));
-    Ok(Identified::Opened(Box::new(Opened { file, stat, seen_length, head, state, spans, left_out, copy })))
+    let Opened { stat, seen_length, head, state, spans, left_out, copy, backup, .. } = opened;
+    let file = (candidate.keep_open || backup.is_some()).then(|| Arc::new(Content::Plain(file)));
+    Ok(Identified::Opened(Box::new(Opened { file, stat, seen_length, head, state, spans, left_out, copy, backup })))
+}
+
+/// The file that was read under this path before, if it has the name of a backup now.
+fn backup<D: Disk>(scout: &Scout<'_, D>, candidate: &Candidate, knowledge: &Knowledge) -> Option<Inode> {
+    let (parent, name) = (candidate.path.parent()?, candidate.path.file_name()?);
+    let place = match candidate.may_have_backup {
+        true => scout.directory(scout.patterns.base_of(&candidate.path), parent).ok()?,
+        false => return None,
+    };
+    backups(name).find_map(|name| {
+        let stat = place.handle.stat_name(&name).ok().filter(|stat| stat.kind == FileKind::Regular)?;
+        let inode = Inode::of(&stat);
+        (candidate.predecessor == Some(inode) || knowledge.memory.knows_inode(inode)).then_some(inode)
+    })
 }
 
 /// The UTF-16 encoding that a file seems to have, if that is not the configured encoding.
@@ -260,6 +289,7 @@ fn recognise<F: File>(file: &F, stat: Stat, knowledge: &Knowledge, first: bool) 
         spans: VecDeque::from([Span::WHOLE]),
         left_out: None,
         copy: false,
+        backup: None,
     };
     if let Some(known) = known {
         opened.seen_length = stat.length;

@@ -285,6 +285,17 @@ impl Memory {
         }
     }
 
+    /// Whether a source was last seen at `path`, until the first scan is over.
+    pub fn knows_path(&self, path: &Path) -> bool {
+        self.by_path.contains_key(path.as_os_str().as_bytes())
+    }
+
+    /// Whether the file with this inode was read.
+    pub fn knows_inode(&self, inode: Inode) -> bool {
+        let all = self.by_inode.get(&inode.number).into_iter().flatten();
+        all.into_iter().any(|one| one.descriptor.identity.inode.may_be(inode))
+    }
+
     /// Removes the index by path.
     pub fn forget_paths(&mut self) {
         self.by_path = HashMap::new();

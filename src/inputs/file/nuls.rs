@@ -228,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn hole_up_to_the_end_costs_no_bytes() {
+        let file = Sparse::new(15 << 40, vec![(0, b"line\n".to_vec())]);
+        assert_eq!(search(&file, 5, None).expect("read"), Found::End(15 << 40));
+        assert!(file.read_bytes() <= BLOCK_BYTES as u64 && file.requests() < 10);
+    }
+
+    #[test]
     fn marker_after_nuls_is_the_hash_of_the_bytes() {
         for (text, nuls) in [(0, 3), (5, 0), (5, 3), (100, 3), (100, 64), (100, 1000)] {
             let bytes = vec![b'x'; text];

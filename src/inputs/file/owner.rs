@@ -8,6 +8,7 @@
 pub mod descriptors;
 mod generations;
 mod replaced;
+mod successors;
 mod turns;
 mod unread;
 
@@ -19,7 +20,7 @@ use super::home::Assignment;
 use super::identity::Inode;
 use super::notes::{Note, Notes};
 use super::patterns::Patterns;
-use super::post::{FileId, Post, Replacement, ToHome};
+use super::post::{FileId, Post, Replacement, Successor, ToHome};
 use crate::codec::framing::Rules;
 use descriptors::OpenFiles;
 use generations::Turn;
@@ -99,6 +100,10 @@ struct Slot<F> {
     turn: Turn,
     /// Files that took its path, in order.
     replacements: VecDeque<Box<Replacement<F>>>,
+    /// The same, while it has the name of a backup.
+    successors: VecDeque<Box<Successor<F>>>,
+    /// The note on the one that the reader holds.
+    comparing: Option<Note>,
     /// Whether it waits for the next tick after a failure, or while it rests.
     failed: bool,
     /// Whether its next turn is one of those for searches.
@@ -236,6 +241,8 @@ impl<E: Env> Owner<E> {
             standing: Standing::new(followed.seen_length),
             turn,
             replacements: VecDeque::new(),
+            successors: VecDeque::new(),
+            comparing: None,
             followed: Some(followed),
             glimpse: None,
             queued: false,
@@ -372,7 +379,7 @@ impl<E: Env> Owner<E> {
                 self.stir();
             }
             let followed = slot.followed.insert(followed);
-            let reachable = slot.away_since.is_none() && slot.moved_since.is_none();
+            let reachable = slot.away_since.is_none() && (slot.moved_since.is_none() || self.open_files.is_crowded());
             let is_read = outcome == Outcome::Read && followed.is_read();
             if reachable && is_read && self.open_files.excess() > 0 {
                 self.close(followed);
@@ -456,6 +463,9 @@ impl<E: Env> Owner<E> {
         for (&id, slot) in self.slots.borrow_mut().iter_mut() {
             let recent = now.since(slot.active_at) < ACTIVE || slot.away_since.is_some() || slot.moved_since.is_some();
             quiet &= !recent && !slot.failed;
+            if !slot.successors.is_empty() {
+                self.enqueue(id, slot);
+            }
             let has_room = slot.followed.as_ref().is_some_and(|followed| followed.room_begin().is_some());
             let due = recent || slot.failed || has_room || in_turn(id);
             if let Some(growth) = slot.glimpse.as_mut().map(Glimpse::look) {
@@ -523,6 +533,9 @@ impl<E: Env> Owner<E> {
         self.leave(&slot);
         for replacement in std::mem::take(&mut slot.replacements) {
             self.tell_home(ToHome::NotReplaced(id, replacement));
+        }
+        for successor in std::mem::take(&mut slot.successors) {
+            self.tell_home(ToHome::Compared(successor));
         }
         self.away.borrow_mut().remove(&id);
         self.unread.set(self.unread.get() - slot.unread);

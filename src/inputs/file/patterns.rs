@@ -191,7 +191,8 @@ fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathB
     let literal = parents.iter().take_while(|part| is_literal(part)).count();
     let base = PathBuf::from(format!("/{}", parents[..literal].join("/")));
     let mut prefix = String::new();
-    for part in parents {
+    // A `**` at the end matches the files in every directory.
+    for part in parents.iter().chain(parts.last().filter(|last| **last == "**")) {
         // Alternatives may contain separators. Then every directory below may hold matches, as with `**`.
         let open = part.matches('{').count() != part.matches('}').count();
         if *part == "**" || open {
@@ -274,7 +275,7 @@ mod tests {
 
     #[test]
     fn only_directories_that_may_hold_matches_are_entered() {
-        let patterns = patterns(&["/var/log/*/app/*.log", "/srv/**/x", "/a/{b,c/d}/e"], &[]);
+        let patterns = patterns(&["/var/log/*/app/*.log", "/srv/**/x", "/a/{b,c/d}/e", "/all/**"], &[]);
         for (path, wanted) in [
             ("/var/log/one", true),
             ("/var/log/one/app", true),
@@ -282,12 +283,13 @@ mod tests {
             ("/var/log/one/app/deeper", false),
             ("/srv/any/depth", true),
             ("/home", false),
+            ("/all/any/depth", true),
             ("/a/c/d", true),
         ] {
             assert_eq!(patterns.wants_directory(Path::new(path)), wanted, "{path}");
         }
         let bases: Vec<&Path> = patterns.bases.iter().map(|base| base.1.as_path()).collect();
-        assert_eq!(bases, [Path::new("/var/log"), Path::new("/srv"), Path::new("/a")]);
+        assert_eq!(bases, [Path::new("/var/log"), Path::new("/srv"), Path::new("/a"), Path::new("/all")]);
     }
 
     #[test]

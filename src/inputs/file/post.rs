@@ -8,12 +8,13 @@ use super::copies::End;
 use super::home::Assignment;
 use super::identify::Opened;
 use super::identity::{Head, Inode};
+use super::notes::Note;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use tailwater_shards::env::ShardId;
+use tailwater_shards::env::{Monotonic, ShardId};
 use tailwater_shards::plugin::Peers;
 use tailwater_shards::wal::SourceState;
 
@@ -36,6 +37,8 @@ pub enum ToOwner<F> {
     Away(FileId),
     /// Another file took the path of this one and may have the same content: see [`Replacement`].
     Replace(FileId, Box<Replacement<F>>),
+    /// Another file took the path of this one, which has the name of a backup now: see [`Successor`].
+    Compare(FileId, Box<Successor<F>>),
     /// The process ran out of descriptors: close some files.
     Shed,
 }
@@ -48,6 +51,18 @@ pub struct Replacement<F> {
     pub opened: Opened<F>,
     /// Whether it was put there in one step, in place of the old one. Programs that start a new file do not do this.
     pub in_one_step: bool,
+}
+
+/// A file at the path of one that is a backup now, and perhaps a copy of it that is still being written.
+pub struct Successor<F> {
+    /// The path.
+    pub path: PathBuf,
+    /// The opened file.
+    pub opened: Opened<F>,
+    /// The note by which the next start finds it while nobody follows it.
+    pub note: Note,
+    /// When it last grew, as far as it was seen.
+    pub grown_at: Monotonic,
 }
 
 /// From an owner to the home shard.
@@ -64,6 +79,8 @@ pub enum ToHome<F> {
     Replaced(FileId, Inode, PathBuf),
     /// The file at its path has different content.
     NotReplaced(FileId, Box<Replacement<F>>),
+    /// How far this file is a copy was found out.
+    Compared(Box<Successor<F>>),
     /// The archive was not that of the file; it is closed.
     NotArchive(FileId),
 }

@@ -52,12 +52,11 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<
             let _ = reader.end(farewell).await;
         } else if let Some((id, mut taken)) = owner.take() {
             let mut outcome = reader.serve(&mut taken).await;
-            if !outcome.goes_on()
-                && outcome != Outcome::Rests
-                && outcome != Outcome::NotIt
-                && let Some(replacement) = owner.next_replacement(id)
-            {
+            let is_read = !outcome.goes_on() && outcome != Outcome::Rests && outcome != Outcome::NotIt;
+            if is_read && let Some(replacement) = owner.next_replacement(id) {
                 outcome = reader.replace(&mut taken, replacement).await;
+            } else if is_read && let Some(successor) = owner.next_successor(id) {
+                reader.compare(&taken, successor, outcome == Outcome::Finished).await;
             }
             if !outcome.goes_on() && owner.unpacking.get() == Some(id) {
                 owner.unpacking.set(None);

@@ -135,7 +135,11 @@ pub fn seek<D: Disk>(
     rules: Rules,
 ) -> Vec<Found<D::File>> {
     let heads = Heads { files: HEADS_MAX, input_bytes: HEADS_INPUT_BYTES, archives: HashMap::new() };
-    let search = Search { scout: Scout::new(disk, patterns), followed, rules, heads: RefCell::new(heads) };
+    let mut by_number: HashMap<u64, Vec<&Sought>> = HashMap::new();
+    for sought in all {
+        by_number.entry(sought.descriptor.identity.inode.number).or_default().push(sought);
+    }
+    let search = Search { scout: Scout::new(disk, patterns), followed, by_number, rules, heads: RefCell::new(heads) };
     let mut directories: HashMap<PathBuf, Listed> = HashMap::new();
     let mut one = |sought: &Sought| {
         let mut reachable = false;
@@ -172,6 +176,8 @@ struct Where {
 struct Search<'a, D: Disk> {
     scout: Scout<'a, D>,
     followed: &'a HashSet<Inode>,
+    /// All files that are searched, by the numbers of their inodes.
+    by_number: HashMap<u64, Vec<&'a Sought>>,
     rules: Rules,
     heads: RefCell<Heads>,
 }
@@ -294,6 +300,7 @@ impl<D: Disk> Search<'_, D> {
             spans: spans_of(&file, state, self.rules)?,
             left_out: None,
             copy: false,
+            backup: None,
             file: Some(Arc::new(Content::Plain(file))),
         };
         Ok(Some(Found::File(one.path.clone(), Box::new(opened))))
@@ -328,8 +335,9 @@ impl<D: Disk> Search<'_, D> {
                 }
                 // Many files share a short beginning.
                 None if begins_alike && end.max(u64::from(known.length)) >= PROOF_BYTES => {
-                    let is_followed = self.followed.contains(&Inode::of(&one.stat));
-                    if !is_followed && let Ok(Some(found)) = self.open_if_same(sought, listed, one, None) {
+                    let is_other =
+                        self.followed.contains(&Inode::of(&one.stat)) || self.is_other_sought(sought, listed, one);
+                    if !is_other && let Ok(Some(found)) = self.open_if_same(sought, listed, one, None) {
                         return Some(found);
                     }
                 }
@@ -337,6 +345,18 @@ impl<D: Disk> Search<'_, D> {
             }
         }
         if archives.is_empty() { unreadable } else { Some(Found::Archives(archives)) }
+    }
+
+    /// Whether this is another file that is searched, which is found by its inode. What that has in common with this one was read
+    /// twice before, or left out.
+    fn is_other_sought(&self, sought: &Sought, listed: &Listed, one: &Seen) -> bool {
+        let inode = Inode::of(&one.stat);
+        let same_number = self.by_number.get(&inode.number).into_iter().flatten();
+        let others = same_number.filter(|other| other.state.key() != sought.state.key());
+        let is_it = |other: &&Sought| {
+            matches!(self.open_if_same(other, listed, one, Some(other.descriptor.identity.inode)), Ok(Some(_)))
+        };
+        others.copied().any(|other| is_it(&other))
     }
 
     /// Reads how a file begins, unless that is known or too many were read.

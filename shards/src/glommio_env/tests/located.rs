@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -78,6 +78,17 @@ fn what_was_found_stays_when_its_name_is_exchanged() {
     assert_eq!(fs::read(base.path().join("moved/new")).expect("there"), b"x");
 }
 
+/// The kernel adds ` (deleted)` to the path of what a descriptor points at, and somebody may have made a file of that name.
+#[test]
+fn what_was_found_is_opened_by_its_descriptor_and_not_by_a_path() {
+    let (disk, base) = disk_and_base();
+    let found = find(&disk, base.path(), "in/a.log", Links::Refuse).expect("there");
+    fs::remove_file(base.path().join("in/a.log")).expect("removed");
+    symlink(base.path().join("secret"), base.path().join("in/a.log")).expect("linked");
+    symlink(base.path().join("secret"), base.path().join("in/a.log (deleted)")).expect("linked");
+    assert_eq!(text(&found), "line");
+}
+
 #[test]
 fn only_regular_files_are_opened_and_looking_wakes_no_writer() {
     let (disk, base) = disk_and_base();
@@ -85,6 +96,8 @@ fn only_regular_files_are_opened_and_looking_wakes_no_writer() {
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
     let found = find(&disk, base.path(), "in/pipe", Links::Refuse).expect("there");
     assert_eq!(found.stat().expect("known").kind, FileKind::Other);
+    let writer = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe);
+    assert_eq!(writer.map(drop).expect_err("nobody reads").raw_os_error(), Some(libc::ENXIO));
     for how in [Open::Read, Open::Write] {
         assert_eq!(found.open(how).map(drop).expect_err("no file").kind(), ErrorKind::InvalidInput);
     }

@@ -93,7 +93,18 @@ impl<E: Env> Home<'_, E> {
         };
         let may_be_copy = path.file_name().is_some_and(|name| originals(name).any(|name| is_followed(&name)));
         let keep_open = keep_open || replaces.is_some();
-        Candidate { path, may_be_copy, may_wait, keep_open, replaces, took_path_of: told, first }
+        let (may_have_backup, predecessor) = self.before(&path, told);
+        Candidate {
+            path,
+            may_be_copy,
+            may_wait,
+            keep_open,
+            replaces,
+            took_path_of: told,
+            first,
+            may_have_backup,
+            predecessor,
+        }
     }
 
     /// Whether so many open files are on their way to owners that these should open the next ones themselves.
@@ -108,6 +119,16 @@ impl<E: Env> Home<'_, E> {
                 self.told.remove(&path);
                 self.awaited.remove(&path);
                 let inode = Inode::of(&opened.stat);
+                if self.offered.contains_key(&inode) {
+                    // Its owner is about to say what it is. It is followed under this name then.
+                    self.is_no_replacement(took_path_of);
+                    self.context.env.discard(opened);
+                    return self.look_again(&path);
+                }
+                if let Some(backup) = self.followed_backup(&opened) {
+                    self.is_no_replacement(took_path_of);
+                    return self.compare(backup, path, *opened);
+                }
                 match replaces.filter(|_| opened.state.is_none() && !self.by_inode.contains_key(&inode)) {
                     Some(id) => self.offer(id, path, *opened),
                     None => {

@@ -321,6 +321,7 @@ impl<E: Env> Home<'_, E> {
             spans: seek::spans_in_archive(&missing.sought.state),
             left_out: None,
             copy: false,
+            backup: None,
         };
         let mut followed = self.followed(&original, opened);
         followed.path = path;

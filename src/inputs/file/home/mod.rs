@@ -6,6 +6,7 @@
 //! lines.
 
 mod admission;
+mod backups;
 mod directories;
 pub mod files;
 mod generations;
@@ -328,6 +329,7 @@ impl<'a, E: Env> Home<'a, E> {
             ToHome::Ended(head, end) => Arc::make_mut(&mut self.memory).add_end(head, end),
             ToHome::Replaced(id, inode, path) => self.replaced(id, inode, path),
             ToHome::NotReplaced(id, replacement) => self.not_replaced(id, *replacement),
+            ToHome::Compared(successor) => self.compared(*successor),
             ToHome::NotArchive(id) => {
                 if let Some(archived) = self.archives.get_mut(&id) {
                     archived.refused = true;
@@ -351,6 +353,7 @@ impl<'a, E: Env> Home<'a, E> {
     /// The instance on a shard is new: its files must be found and assigned again.
     fn forget_files_of(&mut self, shard: ShardId) {
         let of_shard: Vec<FileId> = self.files.iter().filter(|one| one.1.shard == shard).map(|one| *one.0).collect();
+        self.forget_offered(&of_shard);
         for id in of_shard {
             if let Some(known) = self.files.remove(&id) {
                 self.drop_known(id, &known);
@@ -391,7 +394,9 @@ impl<'a, E: Env> Home<'a, E> {
                  a name in every directory, as in `*.gz`"
             ));
         }
-        let paths: Vec<&PathBuf> = self.files.values().flat_map(|known| known.paths.iter()).collect();
+        let offered = self.offered_paths();
+        let followed = self.files.values().flat_map(|known| known.paths.iter());
+        let paths: Vec<&PathBuf> = followed.chain(&offered).collect();
         let is_empty = |index: &usize| !paths.iter().any(|path| self.patterns.matches(*index, path));
         for index in (0..self.patterns.bases.len()).filter(is_empty) {
             let (glob, base) = &self.patterns.bases[index];

@@ -156,3 +156,25 @@ fn head<D: Disk>(disk: &D, patterns: &Patterns, found: &Found) -> io::Result<Opt
     let mut allowed = HEAD_INPUT_BYTES;
     archive::head(&Arc::new(file), found.format, &mut allowed).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_shards::env::Stat;
+    use tailwater_shards::sim::SimDisk;
+
+    #[test]
+    fn results_that_are_remembered_are_bounded_and_the_latest_stay() {
+        let disk = SimDisk::new(1);
+        disk.outside().write("/a", b"line\n").expect("written");
+        let stat = disk.outside().stat("/a").expect("there");
+        let version = |length: usize| Version::of(&Stat { length: length as u64, ..stat });
+        let mut verdicts = Verdicts::default();
+        for length in 0..VERDICTS_MAX + 10 {
+            verdicts.add(version(length), Verdict::Foreign);
+            assert_eq!(verdicts.get(&version(0)), Some(Verdict::Foreign), "it is asked for all the time");
+        }
+        assert_eq!(verdicts.all.len(), VERDICTS_MAX);
+        assert_eq!(verdicts.get(&version(5)), None);
+    }
+}

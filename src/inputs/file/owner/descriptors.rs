@@ -15,8 +15,9 @@ use tailwater_shards::env::{Env, Monotonic};
 /// Number of open files above which a shard closes quiet ones. Small in tests, so that each of them reaches it.
 pub const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
 
-/// Number of files that are open at most, whatever is unread in them.
-pub const OPEN_FILES_HARD_MAX: usize = OPEN_FILES_MAX + OPEN_FILES_MAX / 2;
+/// Number of files that are open at most, whatever is unread in them. Far more than an ordinary host writes to at a time: an unread
+/// file that is closed can be deleted before it is read.
+pub const OPEN_FILES_HARD_MAX: usize = if cfg!(test) { 30 } else { 4096 };
 
 /// The number of open files that a shard always keeps, even if the process runs out of descriptors.
 const OPEN_FILES_MIN: usize = 16;
@@ -29,11 +30,17 @@ pub(super) struct OpenFiles {
     all: Cell<usize>,
     by_owner: RefCell<HashMap<u32, usize>>,
     max: Cell<usize>,
+    hard_max: Cell<usize>,
 }
 
 impl Default for OpenFiles {
     fn default() -> OpenFiles {
-        OpenFiles { all: Cell::new(0), by_owner: RefCell::default(), max: Cell::new(OPEN_FILES_MAX) }
+        OpenFiles {
+            all: Cell::new(0),
+            by_owner: RefCell::default(),
+            max: Cell::new(OPEN_FILES_MAX),
+            hard_max: Cell::new(OPEN_FILES_HARD_MAX),
+        }
     }
 }
 
@@ -41,6 +48,12 @@ impl OpenFiles {
     /// Number of open files that should be closed if they are quiet.
     pub(super) fn excess(&self) -> usize {
         self.all.get().saturating_sub(self.max.get())
+    }
+
+    /// Whether so many files are open that those are closed too that were just renamed. They stay open otherwise, because they may
+    /// be renamed again, to a name that is not known.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.all.get() > self.max.get() * 3 / 2
     }
 
     pub(super) fn clear(&self) {
@@ -66,14 +79,15 @@ impl OpenFiles {
 
     /// Whether a user has more open files than the others leave to him.
     fn is_beyond_share(&self, owner: u32) -> bool {
-        let hard = self.max.get() + self.max.get() / 2;
-        let left = hard.saturating_sub(self.all.get());
+        let left = self.hard_max.get().saturating_sub(self.all.get());
         self.by_owner.borrow().get(&owner).is_some_and(|open| *open > SHARE_OF_LEFT * left)
     }
 
     fn shed(&self) {
         let fewer = self.all.get().min(self.max.get()) * 3 / 4;
         self.max.set(fewer.max(OPEN_FILES_MIN));
+        let fewer = self.all.get().min(self.hard_max.get()) * 7 / 8;
+        self.hard_max.set(fewer.max(OPEN_FILES_MIN * 3 / 2));
     }
 }
 
@@ -107,17 +121,18 @@ impl<E: Env> Owner<E> {
         if excess == 0 {
             return;
         }
+        let crowded = self.open_files.is_crowded();
         let mut slots = self.slots.borrow_mut();
         let mut quiet: Vec<(Monotonic, &mut Slot<FileOf<E>>)> = slots
             .values_mut()
             .filter(|slot| {
-                let still = slot.away_since.is_none() && slot.moved_since.is_none() && !slot.queued;
+                let still = slot.away_since.is_none() && (slot.moved_since.is_none() || crowded) && !slot.queued;
                 let read = |file: &Followed<FileOf<E>>| file.file.is_some() && file.is_read();
                 still && now > slot.active_at && slot.followed.as_ref().is_some_and(|file| read(file))
             })
             .map(|slot| (slot.active_at, slot))
             .collect();
-        quiet.sort_by_key(|one| one.0);
+        quiet.sort_by_key(|one| (one.1.moved_since.is_some(), one.0));
         for (_, slot) in quiet.into_iter().take(excess) {
             if let Some(followed) = slot.followed.as_mut() {
                 self.close(followed);
@@ -158,6 +173,9 @@ mod tests {
         open.add(8);
         assert!(!open.is_beyond_share(8), "somebody with one file keeps it open");
         assert!(open.is_beyond_share(7), "what others open is taken from the one who has most");
+        open.shed();
+        assert!(open.is_beyond_share(7), "fewer are open from now on");
+        assert!(!open.is_beyond_share(8));
         open.clear();
         assert!(!open.is_beyond_share(7) && open.excess() == 0);
     }

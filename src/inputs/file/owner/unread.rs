@@ -91,6 +91,7 @@ impl<E: Env> Owner<E> {
             if slot.position < seen_length || in_no_log(sent) {
                 notes.push(slot.note());
             }
+            notes.extend(slot.successors.iter().map(|successor| &successor.note).chain(&slot.comparing).cloned());
         }
         self.leaving.borrow_mut().retain_mut(|leaving| {
             let waits = in_no_log(Some(leaving.sent));

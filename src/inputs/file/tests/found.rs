@@ -338,6 +338,25 @@ fn archives_are_never_read_as_text() {
 /// What makes a file unreadable, or readable again.
 type Close = fn(&World, &str, bool);
 
+/// Compressed files are looked into where blocking is allowed, on a shard that does nothing else meanwhile.
+#[test]
+fn compressed_files_are_never_looked_into_on_the_executor() {
+    check(&["/log/*"], |world| {
+        world.start();
+        world.wait(1);
+        world.simulation.disk().forbid_blocking(true);
+        for number in 0..20 {
+            put(world, &format!("/log/{number}.log"), &gzip(&text(&numbered(number * 1000, number * 1000 + 500))));
+        }
+        world.append(PATH, "one\n");
+        world.wait_for(1);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines, ["one"]);
+        let blocked = world.simulation.disk().blocked();
+        assert_eq!(blocked, Vec::<String>::new(), "seed {}: task and call", world.simulation.seed());
+    });
+}
+
 /// A file that cannot be opened at the start is neither gone nor lost: it is read on when it can be opened, also under a name
 /// that it got meanwhile.
 #[test]
@@ -372,4 +391,76 @@ fn file_that_cannot_be_opened_at_a_start_is_read_on_when_it_can() {
             assert_eq!(world.log.borrow().sources.len(), 1);
         });
     }
+}
+
+/// Of a file that was never read, only a note is known. It outlives starts that cannot open the file.
+#[test]
+fn note_on_a_file_that_cannot_be_opened_is_kept_over_starts() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 100);
+        world.blocked.set(true);
+        world.append("/log/app.log", &text(&lines));
+        world.start();
+        world.wait(5);
+        world.end();
+        world.rename(PATH, "/log/old");
+        world.simulation.disk().deny(Path::new("/log/old"), true).expect("there");
+        world.log.borrow_mut().lines.clear();
+        world.log.borrow_mut().sources.clear();
+        for _ in 0..3 {
+            world.start();
+            world.wait(5);
+            world.kill();
+        }
+        world.simulation.disk().deny(Path::new("/log/old"), false).expect("there");
+        world.start();
+        world.wait_for(100);
+        world.wait(5);
+        world.expect(&lines);
+    });
+}
+
+/// The names beside it are not known, but its own is.
+#[test]
+fn file_in_a_directory_that_cannot_be_listed_at_a_start_is_read_on() {
+    check(&["/log/*.log"], |world| {
+        let lines = numbered(0, 150);
+        world.append(PATH, &text(&lines[..100]));
+        world.start();
+        world.wait_for(100);
+        world.wait(3);
+        world.end();
+        world.append(PATH, &text(&lines[100..]));
+        world.simulation.disk().deny(Path::new("/log"), true).expect("there");
+        world.start();
+        world.wait_for(150);
+        world.wait(90);
+        world.simulation.disk().deny(Path::new("/log"), false).expect("there");
+        world.wait(5);
+        world.append(PATH, "more\n");
+        world.wait_for(151);
+        world.wait(5);
+        world.expect(&[&lines[..], &["more".to_owned()]].concat());
+        assert_eq!(world.lost(Lost::Deleted), 0);
+    });
+}
+
+/// Whether the old file is still there cannot be found out, so what begins like it is a file of its own.
+#[test]
+fn successor_in_a_directory_that_cannot_be_listed_is_read_from_its_beginning() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 110);
+        world.append(PATH, &text(&lines[..100]));
+        world.start();
+        world.wait_for(100);
+        world.wait(3);
+        world.end();
+        world.rename(PATH, "/log/elsewhere");
+        world.append(PATH, &text(&lines));
+        world.simulation.disk().deny(Path::new("/log"), true).expect("there");
+        world.start();
+        world.wait_for(210);
+        world.wait(3);
+        world.expect(&[&lines[..100], &lines].concat());
+    });
 }

@@ -1,7 +1,10 @@
 //! Symbolic and hard links that a stranger may have made, and those that are followed.
 
 use super::*;
-use crate::inputs::file::patterns::HardLinks;
+use crate::inputs::file::own::{Own, is_own};
+use crate::inputs::file::patterns::{HardLinks, LinkRules, Patterns};
+use crate::inputs::file::scout::{Refusal, Scout};
+use tailwater_shards::sim::SimDisk;
 
 fn skipped(world: &World) -> u64 {
     world.sum(|counters| counters.links_skipped.get())
@@ -90,6 +93,77 @@ fn links_lead_only_where_the_settings_say() {
     });
 }
 
+/// The pattern begins at a link, so `exclude` names the target by another path than the kernel does.
+#[test]
+fn exclude_applies_to_targets_by_the_path_of_the_pattern() {
+    check(&["/entry/**/*.log"], |world| {
+        world.settings.exclude = vec!["/entry/private/**".to_owned()];
+        world.follow_links_to(&[]);
+        world.outside.create_dir_all("/log/private").expect("made");
+        world.outside.symlink("/log", "/entry").expect("linked");
+        world.append("/log/private/shadow", "excluded\n");
+        world.outside.symlink("/log/private/shadow", "/log/file.log").expect("linked");
+        world.append("/log/good.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(15);
+        world.expect(&lines(&["one"]));
+        assert_eq!(skipped(world), 1);
+    });
+}
+
+/// A symbolic link to a hard link: the directory of the target counts, not that of the link.
+#[test]
+fn link_to_a_hard_link_that_a_stranger_may_have_made_is_not_read() {
+    check(&["/log/*.log"], |world| {
+        make_secret(world);
+        world.follow_links_to(&["/pods"]);
+        for directory in ["/pods/eve", "/pods/root"] {
+            world.outside.create_dir_all(directory).expect("made");
+        }
+        world.outside.set_owner("/pods/eve", 1000).expect("given");
+        world.outside.hard_link("/secret/shadow.log", "/pods/eve/0").expect("linked");
+        world.outside.symlink("/pods/eve/0", "/log/file.log").expect("linked");
+        world.append("/pods/root/0", "one\n");
+        world.outside.hard_link("/pods/root/0", "/pods/root/1").expect("linked");
+        world.outside.symlink("/pods/root/0", "/log/good.log").expect("linked");
+        world.start();
+        world.wait_for(1);
+        world.wait(15);
+        world.expect(&lines(&["one"]));
+        assert_eq!(skipped(world), 1);
+    });
+}
+
+/// A name that was listed as a plain file may be something else when it is opened.
+#[test]
+fn what_is_about_to_be_opened_is_judged_again() {
+    let disk = SimDisk::new(1);
+    let outside = disk.outside();
+    for directory in ["/log", "/secret", "/data"] {
+        outside.create_dir_all(directory).expect("made");
+    }
+    outside.set_owner("/log", 1000).expect("given");
+    for path in ["/secret/shadow", "/log/good.log", "/data/own.log"] {
+        outside.write(path, b"line\n").expect("written");
+    }
+    outside.hard_link("/secret/shadow", "/log/hard.log").expect("linked");
+    outside.symlink("/secret/shadow", "/log/soft.log").expect("linked");
+    let own = Own::default().with_process(&disk, Path::new("/data"));
+    for follow in [false, true] {
+        let include = ["/log/*.log".to_owned(), "/data/*.log".to_owned()];
+        let patterns = Patterns::new(&include, &[], Path::new("/")).expect("valid");
+        let patterns = patterns.with(LinkRules { follow, ..LinkRules::default() }, own.clone());
+        let scout = Scout::new(&disk, &patterns);
+        let refusal = |path: &str| scout.find(Path::new(path)).map(drop).expect_err(path);
+        assert!(scout.find(Path::new("/log/good.log")).is_ok());
+        assert!(matches!(Refusal::of(&refusal("/log/hard.log")), Some(Refusal::HardLink(_))));
+        let soft = Refusal::of(&refusal("/log/soft.log")).cloned();
+        assert!(matches!(soft, Some(Refusal::Outside(_)) if follow) || soft == Some(Refusal::Link) && !follow);
+        assert!(is_own(&refusal("/data/own.log")));
+    }
+}
+
 #[test]
 fn hard_link_that_a_stranger_may_have_made_is_not_read() {
     check(&["/log/*/*.log"], |world| {
@@ -142,13 +216,13 @@ fn rotation_by_links_is_followed_where_it_is_not_trusted() {
         world.wait_for(4);
         world.wait(3);
         world.expect(&lines(&["one", "two", "three", "late"]));
-        // A name that is alone again is read.
-        world.append("/log/other", "four\n");
+        // A name that is alone again is read, although nothing changes in its directory.
+        world.append("/other", "four\n");
         world.rename("/log/app.log", "/log/app.log.2");
-        world.outside.hard_link("/log/other", "/log/app.log").expect("linked");
+        world.outside.hard_link("/other", "/log/app.log").expect("linked");
         world.wait(5);
         assert_eq!(skipped(world), 1);
-        world.outside.remove("/log/other").expect("removed");
+        world.outside.remove("/other").expect("removed");
         world.wait_for(5);
         world.wait(3);
         assert_eq!(skipped(world), 0);

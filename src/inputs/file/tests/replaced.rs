@@ -186,3 +186,97 @@ fn space_that_is_filled_through_a_map_is_read_within_seconds() {
         });
     }
 }
+
+/// Editors keep what they replace under another name: `mv app.log app.log~; cp app.log~ app.log`. The copy may take a while.
+#[test]
+fn file_replaced_by_a_copy_of_its_backup_continues() {
+    for (include, ending) in [(PATH, "~"), ("/log/*", "~"), (PATH, ".bak"), ("/log/app.log*", ".orig")] {
+        for down in [false, true] {
+            check(&[include], |world| {
+                let (seed, backup) = (world.simulation.seed(), format!("{PATH}{ending}"));
+                let mut lines = numbered(0, 200);
+                world.append(PATH, &text(&lines));
+                world.start();
+                world.wait_for(200);
+                world.wait(seed % 4);
+                if down {
+                    world.end();
+                }
+                world.rename(PATH, &backup);
+                world.simulation.run_for(Duration::from_millis(seed % 3 * 700));
+                let copy = text(&lines);
+                for piece in copy.as_bytes().chunks(if seed % 2 == 0 { copy.len() } else { 1000 }) {
+                    world.outside.append(PATH, piece).expect("copied");
+                    world.simulation.run_for(Duration::from_millis(seed % 5 * 100));
+                }
+                if down {
+                    world.start();
+                }
+                world.wait(seed % 3);
+                world.append(PATH, "more\n");
+                // Whoever has the backup open.
+                world.append(&backup, "late\n");
+                world.wait_for(202);
+                world.wait(12);
+                lines.extend(["more".to_owned(), "late".to_owned()]);
+                world.expect(&lines);
+                assert_eq!(world.lost(Lost::Deleted), 0);
+            });
+        }
+    }
+}
+
+/// What begins otherwise, or was rotated, is a different file, and is read while it is short too.
+#[test]
+fn successor_of_a_backup_with_different_content_is_read_from_its_beginning() {
+    for (ending, content) in [("~", "other\n"), (".1", "one\n"), (".bak", "")] {
+        check(&[PATH], |world| {
+            let lines = if ending == ".1" { vec!["one".to_owned(); 40] } else { numbered(0, 40) };
+            world.append(PATH, &text(&lines));
+            world.start();
+            world.wait_for(40);
+            world.wait(2);
+            world.rename(PATH, &format!("{PATH}{ending}"));
+            let begun = match ending {
+                ".1" => lines.clone(),
+                _ => content.lines().map(str::to_owned).collect(),
+            };
+            world.append(PATH, &text(&begun));
+            world.wait(world.simulation.seed() % 6);
+            world.append(PATH, "next\n");
+            world.wait_for(lines.len() + begun.len() + 1);
+            world.wait(10);
+            world.expect(&[lines, begun, vec!["next".to_owned()]].concat());
+        });
+    }
+}
+
+/// A copy that is still being written is renamed out of the pattern, or the process is killed then.
+#[test]
+fn copy_of_a_backup_that_is_moved_before_it_was_compared_is_not_lost() {
+    for kill in [false, true] {
+        check(&[PATH], |world| {
+            let lines = numbered(0, 200);
+            world.append(PATH, &text(&lines));
+            world.start();
+            world.wait_for(200);
+            world.wait(2);
+            world.rename(PATH, "/log/app.log~");
+            world.append(PATH, &text(&lines[..100]));
+            world.wait(2);
+            if kill {
+                world.kill();
+            }
+            world.rename(PATH, "/log/elsewhere");
+            world.append("/log/elsewhere", "and more\n");
+            if kill {
+                world.start();
+            }
+            world.wait_for(201);
+            world.wait(20);
+            let log = world.log.borrow();
+            assert!(log.lines.contains(&"and more".to_owned()), "seed {}", world.simulation.seed());
+            assert!(kill || log.lines.len() == 201, "seed {}: {}", world.simulation.seed(), log.lines.len());
+        });
+    }
+}

@@ -1,6 +1,7 @@
 //! Files that are renamed, truncated, deleted, linked elsewhere or compressed while they are followed.
 
 use super::*;
+use tailwater_shards::env::Disk;
 
 #[test]
 fn rotations_in_quick_succession_lose_nothing() {
@@ -362,4 +363,29 @@ fn most_recent_missing_files_are_remembered() {
     let mut new = world.log.borrow().lines[round * rounds..].to_vec();
     new.sort_unstable();
     assert_eq!(new, [lost.to_string(), format!("more of {lost}"), format!("more of {kept}")]);
+}
+
+/// Whoever renames many files all the time does not keep them all open: outputs and the WAL need descriptors too.
+#[test]
+fn files_that_are_renamed_again_and_again_do_not_stay_open() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, &["/log/*.log", "/log/*.old"]);
+        world.start_over_quiet_files();
+        world.simulation.disk().set_descriptors_max(Some(140));
+        for round in 0..6 {
+            for path in quiet_files() {
+                let (from, to) = (path.clone(), path.replace(".log", ".old"));
+                let (from, to) = if round % 2 == 0 { (from, to) } else { (to, from) };
+                world.rename(&from, &to);
+            }
+            world.wait(1);
+        }
+        assert_eq!(world.simulation.disk().exhausted(), 0, "seed {seed}");
+        for path in quiet_files() {
+            world.append(&path, "second\n");
+        }
+        world.wait_for(400);
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines.len(), 400, "seed {seed}");
+    }
 }
