@@ -272,8 +272,7 @@ impl<E: Env> InputSettings<E> for Settings {
 
     fn descriptors_max(&self) -> u64 {
         // In addition to the followed files: the watch, the files that are being identified, and what leads to one of them.
-        (owner::descriptors::OPEN_FILES_HARD_MAX + home::files::HANDED_FILES_MAX + home::files::IDENTIFY_FILES + 6)
-            as u64
+        (owner::descriptors::OPEN_FILES_HARD_MAX + home::files::IDENTIFY_FILES + 6) as u64
     }
 }
 

@@ -311,8 +311,7 @@ impl<D: Disk> Search<'_, D> {
         let stem = stem(name);
         let (known, end) = (sought.descriptor.identity.head, sought.state.end());
         let (mut archives, mut unreadable) = (Vec::new(), None);
-        let Some(left) = listed.comparisons.checked_sub(listed.files.len()) else { return None };
-        listed.comparisons = left;
+        listed.comparisons = listed.comparisons.checked_sub(listed.files.len())?;
         for at in 0..listed.files.len() {
             let file_name = listed.files[at].name.as_bytes();
             if memchr::memmem::find(file_name, stem).is_none() {

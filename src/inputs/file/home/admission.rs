@@ -2,8 +2,9 @@
 //!
 //! Guarantees: owners (users) take turns, and so do the directories of one owner, so one file of a user does not wait for the
 //! hundred thousand files of another one. In a directory the files of an owner are followed in the order of their modification
-//! time, and so are all that are taken together. Files that took the path of a followed file come first in their directory. Each path waits once. Adding and taking are cheap, however many wait. Does not bound how many wait: what is added has
-//! been admitted (see [`super::super::room`]).
+//! time, and so are all that are taken together. Files that took the path of a followed file come first in their directory.
+//! Each path waits once. Adding and taking are cheap, however many wait. Does not bound how many wait: what is added has been
+//! admitted.
 
 use super::Unknown;
 use std::cmp::Reverse;
