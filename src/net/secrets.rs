@@ -7,12 +7,10 @@
 //! occur in ordinary words. Does not find a value that a server changed in another way.
 
 use super::auth::base64;
+pub use crate::codec::secret::MASK;
 use hyper::header::HeaderMap;
 use std::collections::BTreeSet;
 use std::rc::Rc;
-
-/// What replaces a secret.
-pub const MASK: &str = "***";
 
 /// Ends a text that was cut.
 pub const CUT: char = '…';
