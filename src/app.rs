@@ -5,6 +5,7 @@
 //! nothing.
 
 pub mod data_dir;
+pub mod exposed;
 mod lock;
 pub mod machine;
 pub mod replay;

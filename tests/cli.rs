@@ -8,6 +8,8 @@ mod first_steps;
 mod letters;
 #[path = "cli/missing.rs"]
 mod missing;
+#[path = "cli/secrets.rs"]
+mod secrets;
 #[path = "cli/terminal.rs"]
 mod terminal;
 #[path = "cli/trying.rs"]

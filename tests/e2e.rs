@@ -55,6 +55,8 @@ mod lines;
 mod links;
 #[path = "e2e/many_files.rs"]
 mod many_files;
+#[path = "e2e/memory.rs"]
+mod memory;
 #[path = "e2e/metrics.rs"]
 mod metrics;
 #[path = "e2e/network.rs"]

@@ -47,7 +47,7 @@ impl Checker<'_> {
         let list = argument.as_array().map(Vec::as_slice).unwrap_or_default();
         let number = || argument.as_f64().unwrap_or(f64::NAN);
         match keyword {
-            "$schema" | "title" | "description" | "$defs" | "default" | "format" => Ok(()),
+            "$schema" | "title" | "description" | "$defs" | "default" | "format" | "x-secret" => Ok(()),
             "pattern" => {
                 let pattern = regex_automata::meta::Regex::new(argument.as_str().unwrap_or_default())
                     .map_err(|e| e.to_string())?;

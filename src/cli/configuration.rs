@@ -1,7 +1,7 @@
 //! Loads the configuration file for several commands, and prints its problems.
 
 use super::output;
-use crate::app::data_dir;
+use crate::app::{data_dir, exposed};
 use crate::config::problem::{Problem, Severity};
 use crate::config::raw::DATA_DIR_DEFAULT;
 use crate::config::{self, Circumstances, Loaded, Refused};
@@ -71,13 +71,16 @@ pub fn load(arguments: &FileArguments) -> Option<Loaded> {
 /// The same, but leaves warnings to the caller: see [`warn`].
 pub fn load_for_run(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
-    accepted(config::load_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))
+    let mut loaded = accepted(config::load_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
+    loaded.warnings.problems.extend(exposed::warnings(&loaded, &arguments.config));
+    Some(loaded)
 }
 
 /// Loads the file, prints its problems, and also reads the files that the configuration names.
 pub fn check(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
     let mut loaded = accepted(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
+    loaded.warnings.problems.extend(exposed::warnings(&loaded, &arguments.config));
     loaded.warnings.problems.extend(of_data_dir(&loaded));
     show_warnings(&loaded);
     Some(loaded)

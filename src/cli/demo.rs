@@ -10,7 +10,9 @@ mod writer;
 
 use super::{Exit, output};
 use crate::app::{self, RunError, RunOptions, Running};
+use crate::codec::secret::shown_url;
 use crate::config::{self, Circumstances};
+use crate::net::endpoint::Endpoint;
 use crate::telemetry::log::{self, LogOptions};
 use anyhow::Context;
 use clap::Args;
@@ -43,7 +45,7 @@ pub struct Arguments {
     /// Also send the events to a server: `elasticsearch=http://127.0.0.1:9200` (also OpenSearch) or
     /// `http=http://127.0.0.1:8080/`
     #[arg(long, value_name = "KIND=URL")]
-    to: Option<Target>,
+    to: Option<String>,
 }
 
 /// A server that receives the events.
@@ -67,12 +69,14 @@ impl std::str::FromStr for Target {
         let kind = match kind {
             "elasticsearch" | "opensearch" => Kind::Elasticsearch,
             "http" => Kind::Http,
-            _ => return Err(format!("`{kind}` is neither `elasticsearch` nor `http`")),
+            _ => return Err("what comes before `=` is neither `elasticsearch` nor `http`".to_owned()),
         };
-        match ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-            true => Ok(Target { kind, url: url.to_owned() }),
-            false => Err(format!("`{url}` must begin with http:// or https://")),
+        if url.contains('@') {
+            return Err(
+                "the demo sends no user and no password; to send them, write a configuration with `auth`".to_owned()
+            );
         }
+        Endpoint::parse(url).map(|_| Target { kind, url: url.to_owned() })
     }
 }
 
@@ -92,8 +96,16 @@ impl Target {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    // Not read by the parser of the command line, which would repeat what is wrong, with any password in it.
+    let to = match arguments.to.as_deref().map(str::parse::<Target>).transpose() {
+        Ok(to) => to,
+        Err(what) => {
+            output::complain(&format!("error: --to: {what}\n"));
+            return Ok(Exit::Usage);
+        }
+    };
     let directory = place::create(&std::env::temp_dir())?;
-    let result = demonstrate(&directory, arguments);
+    let result = demonstrate(&directory, arguments, to.as_ref());
     if arguments.keep {
         output::print(&format!("kept: {}\n", directory.display()))?;
     } else {
@@ -102,12 +114,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     result
 }
 
-fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> {
-    let text = configuration(directory, arguments.to.as_ref());
-    let loaded =
-        config::load::<GlommioEnv>("demo.yaml", text.clone().into_bytes(), &|_| None, &Circumstances::here(None))
-            .map_err(|refused| anyhow::anyhow!("{refused}"))?;
-    output::print(&format!("This configuration runs:\n\n{text}\n"))?;
+fn demonstrate(directory: &Path, arguments: &Arguments, to: Option<&Target>) -> anyhow::Result<Exit> {
+    let text = configuration(directory, to).into_bytes();
+    let loaded = config::load::<GlommioEnv>("demo.yaml", text, &|_| None, &Circumstances::here(None))
+        .map_err(|refused| anyhow::anyhow!("{refused}"))?;
+    output::print(&format!("This configuration runs:\n\n{}\n", loaded.warnings.text))?;
     let log = log::start(LogOptions { level: tracing::Level::WARN, json: Some(false) })?;
     let (bound, address) = mpsc::channel();
     let stop = Stop::new();
@@ -140,15 +151,15 @@ fn demonstrate(directory: &Path, arguments: &Arguments) -> anyhow::Result<Exit> 
     wrote.context("cannot write the log")?;
     let written = written.load(Ordering::Acquire);
     let kept = (1..=written).filter(|number| is_kept(*number)).count() as u64;
-    let sent = catch_up(&running, written, kept, arguments.to.is_some());
+    let sent = catch_up(&running, written, kept, to.is_some());
     let read = running.totals().received;
     end(running, &stop)?;
     drop(log);
     let archive = summarise(directory, written, read)?;
-    let Some(target) = &arguments.to else { return Ok(archive) };
+    let Some(target) = to else { return Ok(archive) };
     output::print(&format!(
         "{} accepted {sent} of {}\n",
-        target.url,
+        shown_url(&target.url),
         tailwater_shards::counted::counted(kept, "event")
     ))?;
     Ok(if sent >= kept { archive } else { Exit::Failed })

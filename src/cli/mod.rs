@@ -21,6 +21,7 @@ use crate::codec::visible::steers;
 use clap::{Parser, Subcommand};
 use output::ReaderGone;
 use std::ffi::OsString;
+use tailwater_shards::glommio_env::keep_memory_private;
 use tailwater_shards::scan::Tier;
 
 /// How the process ends.
@@ -65,8 +66,17 @@ enum Verb {
     Dlq(dlq::Arguments),
 }
 
+/// The variable that allows core files and debuggers of the same user, if it is `1`.
+const CORE_DUMPS_VARIABLE: &str = "TAILWATER_CORE_DUMPS";
+
 /// Runs the program with these arguments, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    // Before anything secret is read: a configuration holds passwords, and buffers hold events.
+    if std::env::var_os(CORE_DUMPS_VARIABLE).is_none_or(|value| value != "1")
+        && let Err(error) = keep_memory_private()
+    {
+        output::complain(&format!("warning: others may read the memory of this process: {error}\n"));
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

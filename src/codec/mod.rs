@@ -13,6 +13,7 @@ pub mod path;
 pub mod pattern;
 pub mod rewrite;
 pub mod rfc3339;
+pub mod secret;
 pub mod template;
 pub mod text;
 pub mod visible;

@@ -15,6 +15,7 @@ use crate::parsers::Events;
 use schemars::Schema;
 use serde_json::json;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Disk, Env};
@@ -35,6 +36,14 @@ pub trait Component: Sized {
     /// Checks the files that the component reads when it opens and returns every reason why they cannot be used. May block.
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
         let _ = disk;
+        Vec::new()
+    }
+    /// What is valid and exposes secrets, each with its key.
+    fn doubts(&self) -> Vec<Mistake> {
+        Vec::new()
+    }
+    /// The files with secrets that it reads, each with its key.
+    fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
         Vec::new()
     }
 }
@@ -192,6 +201,10 @@ pub trait Table: Sized {
     fn check(&self) -> Vec<Mistake>;
     /// Checks the files that the component reads when it opens and returns every reason why they cannot be used. May block.
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake>;
+    /// What is valid and exposes secrets, each with its key.
+    fn doubts(&self) -> Vec<Mistake>;
+    /// The files with secrets that it reads, each with its key.
+    fn private_files(&self) -> Vec<(&'static str, PathBuf)>;
 
     /// Reads a component; `type` may be anywhere among its keys.
     fn read(node: &Node) -> Result<Self, Fault> {
@@ -284,6 +297,18 @@ macro_rules! components {
             fn check(&self) -> Vec<$crate::config::component::Mistake> {
                 match self {
                     $(Self::$variant(settings) => $crate::config::component::Component::check(settings),)*
+                }
+            }
+
+            fn doubts(&self) -> Vec<$crate::config::component::Mistake> {
+                match self {
+                    $(Self::$variant(settings) => $crate::config::component::Component::doubts(settings),)*
+                }
+            }
+
+            fn private_files(&self) -> Vec<(&'static str, std::path::PathBuf)> {
+                match self {
+                    $(Self::$variant(settings) => $crate::config::component::Component::private_files(settings),)*
                 }
             }
 

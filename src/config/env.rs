@@ -5,6 +5,7 @@
 //! value. A `$` without a brace is an ordinary character: patterns and prices need it.
 
 use crate::codec::marked;
+use std::fmt;
 use std::ops::Range;
 
 /// Why a reference is wrong. Contains names only, never values.
@@ -76,12 +77,18 @@ pub struct Substituted {
 }
 
 /// A variable and its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Variable {
     /// Its name.
     pub name: String,
     /// Its value.
     pub value: String,
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${{{}}}", self.name)
+    }
 }
 
 struct Expansion<'a> {

@@ -18,6 +18,7 @@ pub mod dlq;
 pub mod env;
 pub mod facts;
 pub mod files;
+mod hidden;
 mod links;
 pub mod literal;
 pub mod meetings;
@@ -40,10 +41,12 @@ mod was;
 pub use plan::{Circumstances, Plan};
 pub use problem::{Refused, Report};
 
-use problem::{Problem, Span};
+use component::Table;
+use hidden::Hidden;
+use problem::{Problem, Severity, Span};
 use std::collections::HashSet;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tailwater_shards::env::{Disk, Env, Sequential};
 
 /// Size of the largest file that is read, in bytes.
@@ -55,6 +58,20 @@ pub struct Loaded {
     pub plan: Plan,
     /// Warnings for the operator.
     pub warnings: Report,
+    /// Where secrets are written in the file, by their places in the text of the report.
+    pub literals: Vec<Span>,
+    /// The files with secrets that outputs read.
+    pub private_files: Vec<PrivateFile>,
+}
+
+/// A file with a secret that an output reads.
+pub struct PrivateFile {
+    /// The output.
+    pub output: String,
+    /// The file.
+    pub path: PathBuf,
+    /// The place of its path in the text of the report.
+    pub span: Span,
 }
 
 /// Reads a file and makes its plan, with variables from the environment of the process.
@@ -120,11 +137,12 @@ fn load_with<E: Env>(
         let (plan, tree) = plan_of_tree::<E>(root, here, &mut problems)?;
         meetings::check::<E>(&plan, &tree, disk, &mut problems);
         conflicts::check::<E>(&plan, &tree, &mut problems);
+        doubts(&plan, &tree, &mut problems);
         if let Some(disk) = disk {
             files::check(&plan, &tree, root, disk, &mut problems);
             links::check(&plan, &tree, disk, &mut problems);
         }
-        Some(plan)
+        Some((plan, tree))
     });
     // What is wrong with a text that is not known follows from that.
     let mut unresolved = HashSet::new();
@@ -137,13 +155,7 @@ fn load_with<E: Env>(
                 .help("docs/configuration.md begins with a small configuration that works"),
         );
     }
-    // A problem at the same position as an earlier one usually follows from it: the first one is the cause.
-    let (mut places, mut told) = (HashSet::new(), HashSet::new());
-    problems.retain(|problem| {
-        let Some(span) = problem.span.filter(|span| span.start != span.end) else { return true };
-        let is_first = places.insert(span);
-        told.insert((span, problem.what.clone())) && (is_first || problem.independent)
-    });
+    keep_causes(&mut problems);
     if let (None, Some(whose), Some(first)) = (&plan, migrating::other_format(&text), problems.first_mut()) {
         first.help = Some(format!(
             "this looks like a configuration of {whose}; docs/configuration.md begins with a small one for Tailwater, in YAML"
@@ -151,11 +163,44 @@ fn load_with<E: Env>(
     }
     values.sort_by_key(|variable| std::cmp::Reverse(variable.value.len()));
     problems.iter_mut().for_each(|problem| problem.hide(&values));
-    let report = Report { file: file.to_owned(), text, problems };
+    let hidden = Hidden::of(&text, root.as_ref());
+    let mut report = Report { file: file.to_owned(), text, problems };
+    hidden.apply(&mut report);
     match plan {
-        Some(plan) if !report.has_errors() => Ok(Loaded { plan, warnings: report }),
+        Some((plan, tree)) if !report.has_errors() => {
+            let private_files = private_files(&plan, |path| hidden.moved(tree.span_at(path)));
+            Ok(Loaded { plan, warnings: report, literals: hidden.literals(), private_files })
+        }
         _ => Err(Refused { report }),
     }
+}
+
+/// A problem at the same position as an earlier one usually follows from it: the first one is the cause.
+fn keep_causes(problems: &mut Vec<Problem>) {
+    let (mut places, mut told) = (HashSet::new(), HashSet::new());
+    problems.retain(|problem| {
+        let Some(span) = problem.span.filter(|span| span.start != span.end) else { return true };
+        let is_first = places.insert(span);
+        told.insert((span, problem.what.clone())) && (is_first || problem.independent)
+    });
+}
+
+/// What outputs do that is allowed and exposes secrets.
+fn doubts(plan: &Plan, tree: &node::Node, problems: &mut Vec<Problem>) {
+    for output in plan.outputs.iter().filter(|output| output.used) {
+        let doubts = output.settings.doubts().into_iter().map(|doubt| doubt.problem(tree, &["outputs", &output.name]));
+        problems.extend(doubts.map(|problem| Problem { severity: Severity::Warning, ..problem }));
+    }
+}
+
+fn private_files(plan: &Plan, place: impl Fn(&[&str]) -> Span) -> Vec<PrivateFile> {
+    let used = plan.outputs.iter().filter(|output| output.used);
+    let files = used.flat_map(|output| output.settings.private_files().into_iter().map(move |file| (output, file)));
+    let file = |(output, (key, path)): (&plan::OutputPlan, (&'static str, PathBuf))| {
+        let keys: Vec<&str> = ["outputs", &output.name].into_iter().chain(key.split('.')).collect();
+        PrivateFile { output: output.name.clone(), path, span: place(&keys) }
+    };
+    files.map(file).collect()
 }
 
 /// The plan, and the tree that it was read from.
@@ -184,7 +229,9 @@ fn own_variable(name: &str) -> Option<String> {
 }
 
 fn refused(file: String, text: String, problem: Problem) -> Refused {
-    Refused { report: Report { file, text, problems: vec![problem] } }
+    let mut report = Report { file, text, problems: vec![problem] };
+    Hidden::of(&report.text, None).apply(&mut report);
+    Refused { report }
 }
 
 fn too_large() -> Problem {

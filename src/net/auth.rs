@@ -1,35 +1,11 @@
-//! Credentials of a request, and strings that must stay secret.
+//! Credentials of a request.
 //!
-//! Guarantees: a [`Secret`] never shows its value in logs, errors or debug output. Does not protect memory.
+//! Guarantees: no message and no debug output contains them ([`crate::codec::secret`]).
 
+use crate::codec::secret::Secret;
 use hyper::header::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::fmt;
-
-/// A string that is not shown.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The string itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Secret {
-        Secret(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// How Tailwater authenticates itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -6,9 +6,11 @@
 use super::encode::encode_url;
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use std::fmt;
+use std::net::IpAddr;
 
 /// A server and a base path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Whether it uses TLS.
     pub secure: bool,
@@ -20,6 +22,12 @@ pub struct Endpoint {
     pub host_header: HeaderValue,
     /// Path and query for the request line.
     pub path: String,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
 }
 
 impl Endpoint {
@@ -57,6 +65,12 @@ impl Endpoint {
         self.path.split('?').next().unwrap_or_default().trim_end_matches('/')
     }
 
+    /// Whether it is on this host.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     /// The endpoint as it is shown.
     pub fn name(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };
@@ -81,6 +95,7 @@ mod tests {
         assert_eq!((one.secure, one.host.as_str(), one.port), (true, "logs.example", 9243));
         assert_eq!((one.path.as_str(), one.base()), ("/in/?key=hush", "/in"));
         assert_eq!(one.name(), "https://logs.example:9243");
+        assert_eq!(format!("{one:?}"), one.name(), "a query may hold a key");
         assert_eq!((read("http://a").port, read("https://a").port), (80, 443));
         assert_eq!((read("http://a").path.as_str(), read("http://a").base()), ("/", ""));
         let six = read("http://[::1]:9200");

@@ -161,14 +161,10 @@ pub fn of_environment(endpoint: &Endpoint, lookup: &dyn Fn(&str) -> Option<Strin
         return Ok(None);
     };
     let excepted = named("no_proxy").or_else(|| named("NO_PROXY"));
-    if is_loopback(&endpoint.host) || excepted.is_some_and(|(_, list)| is_excepted(endpoint, &list)) {
+    if endpoint.is_loopback() || excepted.is_some_and(|(_, list)| is_excepted(endpoint, &list)) {
         return Ok(None);
     }
     Proxy::parse(&value).map(Some).map_err(|what| format!("the variable {name}: {what}"))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a list such as `example.com, 10.0.0.0/8, host:9200, *` contains the endpoint.

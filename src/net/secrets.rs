@@ -9,15 +9,13 @@
 //! another way.
 
 use super::auth::base64;
+pub use crate::codec::secret::MASK;
 use hyper::header::HeaderMap;
 use memchr::memmem::Finder;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
-
-/// What replaces a secret.
-pub const MASK: &str = "***";
 
 /// Ends a text that was cut.
 pub const CUT: char = '…';

@@ -13,13 +13,14 @@ use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
 use super::requests::part::{Part, Slice};
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status};
+use crate::codec::secret::{Secret, Url};
 use crate::codec::template::is_template;
 use crate::codec::text::TextEncoder;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::types::{
     Batching, ByteSize, Newlines, Period, RequestBatching, Retry, TextForm, WhenFull, WithoutMessage,
 };
-use crate::net::auth::{Auth, Secret};
+use crate::net::auth::Auth;
 use crate::net::client::Head;
 use crate::net::reply::Reply;
 use crate::net::tls::Tls;
@@ -28,6 +29,7 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
@@ -65,7 +67,7 @@ pub enum Framing {
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The URL of the requests: `http://` or `https://`, without user and password.
-    pub url: String,
+    pub url: Url,
     /// The HTTP method of the requests.
     #[serde(default)]
     pub method: Verb,
@@ -81,7 +83,7 @@ pub struct Settings {
     /// The HTTP proxy, `http://user:password@host:port`, or `none`. By default, the environment variables `HTTPS_PROXY`,
     /// `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` decide. Never shown.
     #[serde(default)]
-    pub proxy: Option<Secret>,
+    pub proxy: Option<Url>,
     /// How events are arranged in a body.
     #[serde(default)]
     pub framing: Framing,
@@ -144,6 +146,14 @@ impl Component for Settings {
 
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
         self.requests().check_files(disk)
+    }
+
+    fn doubts(&self) -> Vec<Mistake> {
+        self.requests().doubts(self.headers.keys().any(|name| is_credential(name)))
+    }
+
+    fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
+        self.requests().private_files()
     }
 }
 
@@ -253,6 +263,12 @@ impl<E: Env> OutputSpec<E> for Spec {
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }
+}
+
+/// Whether a header usually identifies the sender.
+fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "cookie", "key", "secret", "token"].iter().any(|part| name.contains(part))
 }
 
 /// A header, or what is wrong with it and what to do.

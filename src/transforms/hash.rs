@@ -5,6 +5,7 @@ use super::reasons::{Before, in_the_way};
 use super::text::text;
 use super::{Opening, Transform, Verb, Verdict};
 use crate::codec::path::Path;
+use crate::codec::secret::Secret;
 use crate::config::component::Mistake;
 use ring::{digest, hmac};
 use schemars::JsonSchema;
@@ -14,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// The hash is written in lowercase hexadecimal digits. Of a string, its text without escapes is hashed; of any other value,
 /// its JSON as written in the event. A missing field stays missing.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Hash")]
 pub struct Settings {
@@ -26,24 +27,11 @@ pub struct Settings {
     /// A secret for the hash (HMAC), at least 16 bytes. Without it, anyone who has a list of likely values can hash them and
     /// compare. Take it from the environment: `key: ${HASH_KEY}`.
     #[serde(default)]
-    pub key: Option<String>,
+    pub key: Option<Secret>,
     /// The field for one hash of all `fields`, whose values then stay unchanged. The values are hashed with a zero byte between
     /// them; a missing value counts as empty. By default, each field is replaced with its own hash.
     #[serde(default)]
     pub to: Option<Path>,
-}
-
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Settings { fields, algorithm, key, to } = self;
-        let key = key.as_ref().map(|_| "hidden");
-        f.debug_struct("Hash")
-            .field("fields", fields)
-            .field("algorithm", algorithm)
-            .field("key", &key)
-            .field("to", to)
-            .finish()
-    }
 }
 
 /// The hash functions.
@@ -80,7 +68,7 @@ impl Verb for Settings {
         if self.key.is_some() && self.algorithm == Algorithm::Xxh3 {
             let help = "use `algorithm: sha256`, or remove `key`";
             mistakes.push(Mistake::new("key", "xxh3 does not use a key", help).needing(&["algorithm"]));
-        } else if self.key.as_ref().is_some_and(|key| key.len() < KEY_BYTES_MIN) {
+        } else if self.key.as_ref().is_some_and(|key| key.expose().len() < KEY_BYTES_MIN) {
             let help = "make a longer key with `openssl rand -hex 32`";
             mistakes.push(Mistake::new("key", "a key of less than 16 bytes can be guessed", help));
         }
@@ -92,7 +80,7 @@ impl Verb for Settings {
             fields: self.fields.iter().map(|path| Place::new(path, opening)).collect(),
             to: self.to.as_ref().map(|path| Place::new(path, opening)),
             how: match (&self.key, self.algorithm) {
-                (Some(key), _) => How::Hmac(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes())),
+                (Some(key), _) => How::Hmac(hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())),
                 (None, Algorithm::Sha256) => How::Sha256,
                 (None, Algorithm::Xxh3) => How::Xxh3,
             },

@@ -105,7 +105,7 @@ fn serve(mut stream: TcpStream, lines: &AtomicU64) -> std::io::Result<()> {
 #[test]
 fn demo_sends_its_events_to_a_server() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http=http://{}/events", listener.local_addr().expect("an address"));
+    let url = format!("http=http://{}/hunter2?token=hunter3", listener.local_addr().expect("an address"));
     let lines = Arc::new(AtomicU64::new(0));
     let counted = lines.clone();
     std::thread::spawn(move || {
@@ -116,6 +116,7 @@ fn demo_sends_its_events_to_a_server() {
     });
     let (output, shown) = demo(&["--seconds", "2", "--to", &url]);
     assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
+    assert!(!shown.contains("hunter"), "a path and a query may hold a key: {shown}");
     let summary = shown.lines().last().unwrap_or_default();
     let numbers: Vec<u64> = summary.split(' ').filter_map(|word| word.parse().ok()).collect();
     let [sent, kept] = numbers[..] else { panic!("{summary}") };
@@ -147,4 +148,23 @@ fn demo_ends_with_an_error_when_the_server_is_unreachable() {
     assert!(shown.contains("lost 0, repeated 0"), "the archive has all: {shown}");
     let (output, _) = demo(&["--to", "kafka=x"]);
     assert_eq!(output.status.code(), Some(64), "{}", text(&output.stderr));
+}
+
+#[test]
+fn demo_repeats_no_password_of_its_command_line() {
+    for to in [
+        "http=http://u:hunter2@127.0.0.1:1/",
+        "http=ftp://u:hunter2@a",
+        "hunter2=http://a",
+        "u:hunter2@a",
+        "http=http://a:hunter2",
+    ] {
+        let (output, shown) = demo(&["--seconds", "1", "--to", to]);
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{to}: {complaint}");
+        assert!(
+            complaint.starts_with("error: --to: ") && !format!("{shown}{complaint}").contains("hunter2"),
+            "{complaint}"
+        );
+    }
 }

@@ -48,7 +48,7 @@ pub use probe::{Cause, Finding, Probe, Refusal, State, allowed_cpus, io_uring_al
 pub use pulse::PulseReading;
 pub use resources::{Resources, resources};
 pub use stream::DescriptorStream;
-pub use system::{raise_open_files, user_and_group};
+pub use system::{keep_memory_private, raise_open_files, user_and_group};
 pub use watch::DirectoryWatch;
 
 use crate::env::{Env, Monotonic, Pool, ShardId, Timestamp};

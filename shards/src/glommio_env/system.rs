@@ -1,6 +1,7 @@
 //! Clocks, random bits and process settings on which shards rely.
 //!
-//! Guarantees: the monotonic clock has one origin for all shards. Limits are only ever raised, up to their hard limits.
+//! Guarantees: the monotonic clock has one origin for all shards. Limits are only ever raised, up to their hard limits; but for that of
+//! core files.
 //!
 //! Keeps no state.
 
@@ -37,6 +38,17 @@ fn raise(resource: libc::__rlimit_resource_t) {
             libc::setrlimit(resource, &limit);
         }
     }
+}
+
+/// Keeps the memory of this process from others without the rights of root: the kernel writes no core file of it, and other processes of
+/// the same user can neither read nor trace it. What the process reads of itself below `/proc/self` stays readable for itself, except
+/// files that only their owner may open, such as `environ`. Threads that exist already are included.
+pub fn keep_memory_private() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` is a valid place for the kernel to read; `prctl` takes numbers here.
+    let outcomes =
+        unsafe { [libc::setrlimit(libc::RLIMIT_CORE, &none), libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0)] };
+    if outcomes == [0, 0] { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The numbers of the user and the group whose rights this process has.

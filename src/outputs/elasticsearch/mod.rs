@@ -20,11 +20,12 @@ use super::http::{concurrency_default, request_bytes_default, timeout_default};
 use super::requests::part::Part;
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal};
 use crate::codec::marked;
+use crate::codec::secret::Url;
 use crate::codec::template::{Template, is_template};
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
-use crate::net::auth::{Auth, Secret};
+use crate::net::auth::Auth;
 use crate::net::client::{Head, breathe};
 use crate::net::endpoint::Endpoint;
 use crate::net::reply::Reply;
@@ -33,6 +34,7 @@ use bulk::{Bulk, Id};
 use hyper::{Method, Uri};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Disk, Env};
@@ -68,7 +70,7 @@ pub enum Compression {
 pub struct Settings {
     /// Servers of one cluster, `http://` or `https://`. Requests go to them in turn; a server that failed is skipped for a
     /// while.
-    pub endpoints: Vec<String>,
+    pub endpoints: Vec<Url>,
     /// The index or data stream, with dates (of the event) and fields: `logs-{{ service | default('none') }}-%Y.%m.%d`. Converted
     /// to lowercase. Without a default, an event that lacks the field goes to the index for the value `unknown`. A letter, a
     /// digit or a date must come before the first field, or else `allow_any_index` is needed.
@@ -107,7 +109,7 @@ pub struct Settings {
     /// The HTTP proxy, `http://user:password@host:port`, or `none`. By default, the environment variables `HTTPS_PROXY`,
     /// `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` decide. Never shown.
     #[serde(default)]
-    pub proxy: Option<Secret>,
+    pub proxy: Option<Url>,
     /// How bodies are compressed.
     #[serde(default)]
     pub compression: Compression,
@@ -143,6 +145,14 @@ impl Component for Settings {
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
         self.requests().check_files(disk)
     }
+
+    fn doubts(&self) -> Vec<Mistake> {
+        self.requests().doubts(false)
+    }
+
+    fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
+        self.requests().private_files()
+    }
 }
 
 /// What an instance needs.
@@ -156,7 +166,7 @@ impl Settings {
     fn job(&self) -> Mistaken<Job> {
         let (requests, mut mistakes) = (self.requests(), Vec::new());
         for (number, url) in self.endpoints.iter().enumerate() {
-            if Endpoint::parse(url).is_ok_and(|endpoint| endpoint.path.contains('?')) {
+            if Endpoint::parse(url.expose()).is_ok_and(|endpoint| endpoint.path.contains('?')) {
                 let help = "remove `?` and everything after it";
                 mistakes.push(Mistake::new(requests.url_key(number), "an endpoint has a query", help));
             }

@@ -4,9 +4,10 @@
 //! [`Plan::secured`], except in [`RequestSettings::check_files`].
 
 use super::super::file::compress::Compression;
+use crate::codec::secret::Url;
 use crate::codec::template::is_template;
 use crate::config::component::{Mistake, UNREAD_HELP};
-use crate::net::auth::{Auth, Secret};
+use crate::net::auth::Auth;
 use crate::net::client::Way;
 use crate::net::endpoint::Endpoint;
 use crate::net::proxy::{Proxy, of_environment};
@@ -17,6 +18,7 @@ use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
     PROXY_AUTHORIZATION, USER_AGENT,
 };
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tailwater_shards::env::{Disk, Env};
@@ -35,13 +37,13 @@ pub struct RequestSettings<'a> {
     /// Whether it holds a list of them.
     pub is_list: bool,
     /// The URLs.
-    pub urls: &'a [String],
+    pub urls: &'a [Url],
     /// The credentials.
     pub auth: &'a Option<Auth>,
     /// The TLS settings.
     pub tls: &'a Option<Tls>,
     /// The URL of a proxy, or `none`. If it is not set, the environment decides.
-    pub proxy: &'a Option<Secret>,
+    pub proxy: &'a Option<Url>,
     /// The content type of bodies.
     pub content_type: &'static str,
     /// How bodies are compressed.
@@ -84,7 +86,7 @@ pub fn fatal(mistakes: Vec<Mistake>) -> PluginError {
 impl RequestSettings<'_> {
     /// Problems with the TLS files, if a URL uses TLS. May block.
     pub fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
-        let is_secure = |url: &String| Endpoint::parse(url).is_ok_and(|endpoint| endpoint.secure);
+        let is_secure = |url: &Url| Endpoint::parse(url.expose()).is_ok_and(|endpoint| endpoint.secure);
         if !self.urls.iter().any(is_secure) {
             return Vec::new();
         }
@@ -103,6 +105,42 @@ impl RequestSettings<'_> {
             .collect()
     }
 
+    /// Credentials that are sent in the clear, and servers of which only some use TLS. `in_headers` tells whether headers hold
+    /// credentials.
+    pub fn doubts(&self, in_headers: bool) -> Vec<Mistake> {
+        let endpoints = self
+            .urls
+            .iter()
+            .enumerate()
+            .filter_map(|(number, url)| Some((number, Endpoint::parse(url.expose()).ok()?)));
+        let endpoints: Vec<(usize, Endpoint)> = endpoints.collect();
+        let plain = || endpoints.iter().filter(|(_, endpoint)| !endpoint.secure);
+        let sends = self.auth.is_some() || in_headers;
+        let mut doubts = Vec::new();
+        if let Some((number, endpoint)) = plain().find(|(_, endpoint)| sends && !endpoint.is_loopback()) {
+            let what = format!("credentials are sent without encryption to {}", endpoint.name());
+            let help =
+                "use https://, or a server on this host; whoever is between can read the credentials and all events";
+            doubts.push(Mistake::new(self.url_key(*number), what, help));
+        }
+        if let Some((number, endpoint)) =
+            plain().next().filter(|_| endpoints.iter().any(|(_, endpoint)| endpoint.secure))
+        {
+            let what =
+                format!("{} is used without encryption, and other endpoints of this output with it", endpoint.name());
+            let help = "use https:// for all: which events go to which endpoint is not certain";
+            doubts.push(Mistake::new(self.url_key(*number), what, help));
+        }
+        doubts
+    }
+
+    /// The private key, if a URL uses TLS.
+    pub fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let is_secure = self.urls.iter().any(|url| Endpoint::parse(url.expose()).is_ok_and(|endpoint| endpoint.secure));
+        let key = self.tls.as_ref().and_then(|tls| tls.key_file.clone()).filter(|_| is_secure);
+        key.into_iter().map(|path| ("tls.key_file", path)).collect()
+    }
+
     /// The key of a URL.
     pub fn url_key(&self, number: usize) -> String {
         if self.is_list { format!("{}.{number}", self.url_key) } else { self.url_key.to_owned() }
@@ -116,7 +154,7 @@ impl RequestSettings<'_> {
             mistakes.push(Mistake::new(self.url_key, "the list is empty", help));
         }
         let mut endpoints = Vec::new();
-        for (number, url) in self.urls.iter().enumerate() {
+        for (number, url) in self.urls.iter().map(Url::expose).enumerate() {
             let help = "write it like https://logs.example.com:8443/path";
             if is_template(url) {
                 let help = "write the whole URL; for several, write one output for each and route events with `when`";

@@ -1,0 +1,70 @@
+//! The memory of the process, which holds passwords and events: neither a core file nor another process of the same user gets it.
+//!
+//! Guarantees: the attack is a real one, and succeeds where the switch for debugging is set. Everything that the product reads of itself
+//! below `/proc/self` works for an ordinary user all the same: files are reopened through it, and memory that stands for files.
+
+use crate::case::Case;
+use crate::lines::{LineCount, arrived, block};
+use crate::product::{Product, give_away, is_root, unprivileged};
+use std::fs;
+use std::process::{Command, Stdio};
+
+const LINES: u64 = 500;
+
+/// What another process of the product's user gets of a file of the product's below `/proc`.
+fn stolen(product: &Product, file: &str) -> bool {
+    let path = format!("/proc/{}/{file}", product.id());
+    let mut command = Command::new(if is_root() { "setpriv" } else { "env" });
+    if is_root() {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    }
+    let output = command.args(["cat", &path]).stdin(Stdio::null()).output().expect("cat is there");
+    output.status.success() && !output.stdout.is_empty()
+}
+
+/// A product of an ordinary user that follows a file.
+fn started(case: &Case, debugged: bool) -> Product {
+    let config = case.files_to_file("logs/*.log");
+    let log = case.write("logs/a.log", &block(1, LINES));
+    ["logs", "data", "out"].iter().for_each(|name| give_away(&case.path(name)));
+    give_away(&log);
+    let user = unprivileged(case);
+    // What a shell for debugging has set.
+    let mut command = Command::new(if is_root() { "prlimit" } else { "env" });
+    if is_root() {
+        command.args(["--core=unlimited", "--"]);
+    }
+    command.arg(user.get_program()).args(user.get_args()).arg("run").arg("-c").arg(config).stdin(Stdio::null());
+    if debugged {
+        command.env("TAILWATER_CORE_DUMPS", "1");
+    }
+    Product::start_with(case, &mut command)
+}
+
+#[test]
+fn nobody_of_the_same_user_reads_the_memory() {
+    for extra in ["", "wal: {type: memory, segment_bytes: 4MiB, max_bytes: 64MiB}\n"] {
+        let mut case = Case::new("private");
+        case.extra = extra.to_owned();
+        let mut product = started(&case, false);
+        let output = case.output();
+        LineCount::of(output.clone()).wait(LINES, &mut product);
+        for file in ["environ", "maps", "auxv"] {
+            assert!(!stolen(&product, file), "{file} is readable");
+        }
+        let limits = fs::read_to_string(format!("/proc/{}/limits", product.id())).expect("the process runs");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+        assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+        product.terminate();
+        arrived(&output, LINES).assert_exactly_once();
+    }
+}
+
+#[test]
+fn switch_for_debugging_lets_the_same_user_in() {
+    let case = Case::new("debugged");
+    let mut product = started(&case, true);
+    LineCount::of(case.output()).wait(LINES, &mut product);
+    assert!(stolen(&product, "environ"), "the attack of the other test works where nothing holds it back");
+    product.terminate();
+}
