@@ -347,32 +347,59 @@ fn unparsable_lines_are_kept_unchanged_and_survive_a_replay() {
     assert_eq!(letters(&config).len(), 2, "a start makes none again");
 }
 
-/// An ordinary user fills a file of its own with lines that are dead letters. Its letters have no space any more, and only its file
-/// waits: another file of the same input goes on, and there is space for a dead letter of it.
+/// An input with a small queue of dead letters, two users, and 500 good lines of one of them.
+struct Neighbours {
+    case: Case,
+    config: PathBuf,
+    product: Product,
+}
+
+impl Neighbours {
+    fn start(name: &str) -> Neighbours {
+        let mut case = Case::new(name);
+        case.extra = "dlq: {max_bytes: 4MiB}\n".to_owned();
+        let path = case.path("logs/*.log");
+        let parse = "max_line_bytes: 4KiB, parse: {json: {on_error: dead_letter}}";
+        let input = format!("{{type: file, include: [\"{}\"], {parse}}}", path.display());
+        let config = case.configure(&input, &case.json_output());
+        std::fs::set_permissions(case.path("logs"), std::fs::Permissions::from_mode(0o1777)).expect("permissions");
+        case.write("logs/good.log", good_lines(1).as_bytes());
+        let mut product = Product::start(&case, &config);
+        product.expect("no more space for this component");
+        Neighbours { case, config, product }
+    }
+
+    /// An ordinary user writes a line many times to a file of its own, until letters have no space any more.
+    fn write_bad(&mut self, file: &str, line: &str, lines: u64) {
+        let bad = format!("yes {line} | head -n {lines} > {}", self.case.path(file).display());
+        assert!(nobody_runs(&bad).status().expect("a shell").success());
+        self.product.wait_for_log(&["no more space for this component", "app"]);
+    }
+
+    /// The other file goes on, with a bad line in each round, for which there is space.
+    fn assert_other_file_is_read(&mut self) {
+        let mut file = std::fs::File::options().append(true).open(self.case.path("logs/good.log")).expect("the file");
+        let mut count = LineCount::of(self.case.output());
+        for round in 1..5 {
+            file.write_all(format!("a bad line\n{}", good_lines(500 * round + 1)).as_bytes()).expect("lines");
+            count.wait(500 * (round + 1), &mut self.product);
+        }
+    }
+}
+
+fn good_lines(from: u64) -> String {
+    (from..from + 500).map(|number| format!("{{\"n\":{number}}}\n")).collect()
+}
+
+/// More bad lines than there is space for, and than a lane and what waits beside it can hold, before any is refused: only their file
+/// waits.
 #[test]
 fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
     const BAD: u64 = 3_000;
-    let mut case = Case::new("dead-shares");
-    case.extra = "dlq: {max_bytes: 4MiB}\n".to_owned();
-    let path = case.path("logs/*.log");
-    let parse = "max_line_bytes: 4KiB, parse: {json: {on_error: dead_letter}}";
-    let config =
-        case.configure(&format!("{{type: file, include: [\"{}\"], {parse}}}", path.display()), &case.json_output());
-    std::fs::set_permissions(case.path("logs"), std::fs::Permissions::from_mode(0o1777)).expect("permissions");
-    let good = |from: u64| (from..from + 500).map(|number| format!("{{\"n\":{number}}}\n")).collect::<String>();
-    case.write("logs/good.log", good(1).as_bytes());
-    let mut product = Product::start(&case, &config);
-    product.expect("no more space for this component");
-    // More than there is space for, and more than a lane and what waits beside it can hold, before anything is refused.
-    let bad = format!("yes {} | head -n {BAD} > {}", "x".repeat(3_000), case.path("logs/bad.log").display());
-    assert!(nobody_runs(&bad).status().expect("a shell").success());
-    product.wait_for_log(&["no more space for this component", "app"]);
-    let mut file = std::fs::File::options().append(true).open(case.path("logs/good.log")).expect("the file");
-    let mut count = LineCount::of(case.output());
-    for round in 1..5 {
-        file.write_all(format!("a bad line\n{}", good(500 * round + 1)).as_bytes()).expect("lines");
-        count.wait(500 * (round + 1), &mut product);
-    }
+    let mut neighbours = Neighbours::start("dead-shares");
+    neighbours.write_bad("logs/bad.log", &"x".repeat(3_000), BAD);
+    neighbours.assert_other_file_is_read();
+    let Neighbours { case, config, mut product } = neighbours;
     let (status, body) = metrics::get(case.admin_port, "/readyz").expect("an answer");
     assert!(status == 200 && body.contains("input app: dead letters wait for space since "), "{status} {body}");
     let held = metrics::sum(case.admin_port, "tailwater_dlq_component_bytes", &["component_id=\"app\""]);
@@ -386,6 +413,17 @@ fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
         }
     });
     product.terminate();
+}
+
+/// The letters of very short lines need many times the memory of the lines, and there are several such files.
+#[test]
+fn user_who_writes_short_bad_lines_stops_no_file_of_another_user() {
+    let mut neighbours = Neighbours::start("dead-short");
+    for file in ["logs/bad.log", "logs/worse.log", "logs/worst.log"] {
+        neighbours.write_bad(file, "x", 200_000);
+    }
+    neighbours.assert_other_file_is_read();
+    neighbours.product.kill();
 }
 
 /// A command of an ordinary user.
