@@ -8,9 +8,10 @@
 //! ```
 //!
 //! Guarantees: every line that was in a followed file while it was open is read once, in the order of the file. A file with
-//! unread bytes is closed only if its owner (user) has too many open, and then opened again for its turn. Bytes that a truncation destroyed are counted. Positions are kept in the WAL, and a restart
-//! continues where it ends. Notes beside it name the files that still had unread bytes (see [`notes`]). Does not map files
-//! into memory. Symbolic and hard links are read only as far as the settings allow (see [`scout`]). Reads gzip and zstd archives only in place of a followed file that is gone.
+//! unread bytes is closed only if its owner (user) has too many open, and then opened again for its turn. Bytes that a
+//! truncation destroyed are counted. Positions are kept in the WAL, and a restart continues where it ends. Notes beside it name
+//! the files that still had unread bytes (see [`notes`]). Does not map files into memory. Symbolic and hard links are read only
+//! as far as the settings allow (see [`scout`]). Reads gzip and zstd archives only in place of a followed file that is gone.
 
 mod archive;
 mod away;

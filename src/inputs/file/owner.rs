@@ -1,9 +1,10 @@
 //! The files that one shard follows, and which of them have something to read.
 //!
-//! Guarantees: files with unread bytes take turns. A file that no path leads to any more stays open until it has been read
-//! and has not grown for `rotate_wait`. If too many files are open, those that still have a path are closed: first quiet files
-//! that are read, and at the limit also unread ones of the user who has most (see [`descriptors`]). Recently active files are checked on each tick, quiet ones every ten seconds. Ticks come every second, and less
-//! often while all files are quiet. Holds no lane: it may outlive the reader.
+//! Guarantees: files with unread bytes take turns. A file that no path leads to any more stays open until it has been read and
+//! has not grown for `rotate_wait`. If too many files are open, those that still have a path are closed: first quiet files that
+//! are read, and at the limit also unread ones of the user who has most (see [`descriptors`]). Recently active files are
+//! checked on each tick, quiet ones every ten seconds. Ticks come every second, and less often while all files are quiet. Holds
+//! no lane: it may outlive the reader.
 
 pub mod descriptors;
 mod generations;
