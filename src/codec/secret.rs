@@ -110,10 +110,12 @@ pub fn shown_url(url: &str) -> String {
     out
 }
 
+/// Schemes that are shown, right or wrong.
+const SCHEMES: [&str; 7] = ["http", "https", "ftp", "socks4", "socks5", "socks5h", "tcp"];
+
 /// The parts of a URL that are not shown: user, password, path, query and fragment. Of what is not a URL, all but a scheme.
 pub fn hidden_of_url(url: &str) -> Vec<Range<usize>> {
-    let scheme =
-        ["http://", "https://"].iter().find(|scheme| url.starts_with(**scheme)).map_or(0, |scheme| scheme.len());
+    let scheme = url.find("://").filter(|at| SCHEMES.contains(&&url[..*at])).map_or(0, |at| at + "://".len());
     let rest = &url[scheme..];
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
@@ -149,7 +151,7 @@ fn is_host(text: &str) -> bool {
     };
     let is_v6 = text.starts_with('[');
     let is_good = |c: char| c.is_alphanumeric() || ".-_".contains(c) || is_v6 && ":%".contains(c);
-    let is_number = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
     (is_reference(host) || host.chars().all(is_good)) && port.is_none_or(|port| is_number(port) || is_reference(port))
 }
 
@@ -194,6 +196,7 @@ mod tests {
             ("u:hush@proxy:3128", "***@proxy:3128"),
             ("localhost:9200", "localhost:9200"),
             ("none", "none"),
+            ("socks5://u:hush@a:1", "socks5://***@a:1"),
             ("", ""),
         ] {
             assert_eq!(shown_url(url), shown, "{url}");

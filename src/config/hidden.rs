@@ -23,6 +23,12 @@ const VALUE_BYTES_MIN: usize = 6;
 /// Values of at least this length are replaced inside words too.
 const LONG_BYTES: usize = 16;
 
+/// Shorter quotes are masked only if they are the whole value: they name characters, such as `?`.
+const PART_BYTES_MIN: usize = 3;
+
+/// What messages write in an example.
+const PLACEHOLDER: &str = "user:password";
+
 /// The bytes of a file that are not shown.
 #[derive(Default)]
 pub struct Hidden {
@@ -122,7 +128,9 @@ impl Hidden {
         for message in [Some(&mut problem.what), Some(&mut problem.label), problem.help.as_mut()].into_iter().flatten()
         {
             for range in users_in(message).into_iter().rev() {
-                message.replace_range(range, MASK);
+                if &message[range.clone()] != PLACEHOLDER {
+                    message.replace_range(range, MASK);
+                }
             }
             for value in self.values.iter().filter(|value| value.len() >= VALUE_BYTES_MIN) {
                 replace(message, value);
@@ -145,9 +153,11 @@ impl Hidden {
     /// Masks what a message quotes from a place that is hidden, also where it quotes only a part.
     fn mask_quotes(&self, message: &mut String, touched: &[&str]) {
         let is_hidden = |quoted: &str| {
-            !quoted.is_empty()
-                && (touched.iter().any(|source| source.contains(quoted))
-                    || self.values.iter().any(|value| value.contains(quoted)))
+            let is_in = |whole: &str| {
+                whole.trim_matches(['"', '\'']) == quoted || quoted.len() >= PART_BYTES_MIN && whole.contains(quoted)
+            };
+            let mut hidden = touched.iter().copied().chain(self.values.iter().map(String::as_str));
+            !quoted.is_empty() && hidden.any(is_in)
         };
         let parts: Vec<&str> = message.split('`').collect();
         // A backtick in what is quoted ends the quote early.

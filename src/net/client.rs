@@ -94,7 +94,7 @@ pub enum SendError {
 }
 
 /// What all requests to an endpoint have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Head {
     /// The method.
     pub method: Method,

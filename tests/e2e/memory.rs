@@ -35,9 +35,7 @@ fn started(case: &Case, debugged: bool) -> Product {
         command.args(["--core=unlimited", "--"]);
     }
     command.arg(user.get_program()).args(user.get_args()).arg("run").arg("-c").arg(config).stdin(Stdio::null());
-    if debugged {
-        command.env("TAILWATER_CORE_DUMPS", "1");
-    }
+    command.env("TAILWATER_CORE_DUMPS", if debugged { "1" } else { "" });
     Product::start_with(case, &mut command)
 }
 

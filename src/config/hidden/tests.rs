@@ -47,7 +47,7 @@ fn values_of_secret_keys_are_hidden_however_they_are_written() {
         "auth: {bearer: 'hunter}2'}",
         "auth: {bearer: \"hun\\x74er}2\", api_key: \"hunter\\n\"}",
         "auth: {basic: {user: u, password: hunter2,hunter3}}",
-        "auth: {basic: {user: u, password: hunter2, hunter3: hunter4, user: v}}",
+        "auth: {basic: {user: u, password: hunter2,hunter3: hunter4, user: v}}",
         "auth: {basic: {password: hunter2, hunter3, user: u}}",
         "auth: {basic: {user: u, password: hunter2 #hunter3\n  }}",
         "auth:\n  bearer: hunter2 # it was hunter1",

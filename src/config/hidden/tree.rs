@@ -90,8 +90,9 @@ impl<'t> Walk<'t> {
             };
             let is_nothing = is_nothing(node);
             let is_unknown = matches!(child, Known::Secret | Known::Nothing);
-            // Behind a comma without quotes, the rest of a value looks like a key without a value.
-            let is_rest = flow && follows && (is_nothing || is_unknown);
+            // Behind a comma without quotes, the rest of a value looks like a key, usually one without a value.
+            let is_close = self.text.get(..key.span.start).is_some_and(|before| before.ends_with(','));
+            let is_rest = flow && follows && (is_nothing || is_unknown && is_close);
             // What has no value may be one that lacks its colon.
             let lacks = is_nothing && is_hidden(&child) && !MARKS.is_known(&key.text);
             if is_rest || lacks || is_secret || matches!(known, Known::Secret) {
@@ -101,7 +102,12 @@ impl<'t> Walk<'t> {
             let child = if is_rest { Known::Secret } else { child };
             let start = self.value_start(key, node);
             self.node(node, &child, Place { start, flow });
-            follows = flow && (is_hidden(&child) || matches!(&child, Known::Forms(forms) if forms.is_url()));
+            follows = flow
+                && match &child {
+                    Known::Secret => is_rest || MARKS.is_secret_name(&key.text),
+                    Known::Forms(forms) => forms.is_secret() || forms.is_url(),
+                    Known::Open | Known::Nothing => false,
+                };
         }
     }
 
