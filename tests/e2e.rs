@@ -61,6 +61,8 @@ mod memory;
 mod metrics;
 #[path = "e2e/network.rs"]
 mod network;
+#[path = "e2e/output_holders.rs"]
+mod output_holders;
 #[path = "e2e/output_strangers.rs"]
 mod output_strangers;
 #[path = "e2e/outputs.rs"]

@@ -416,6 +416,8 @@ pub struct OutputCounters {
     pub interferences: [Counter; Interference::ALL.len()],
     /// Times that a file could not be opened since another output or process had it.
     pub held_files: Counter,
+    /// Files that cannot be used, so that their events become dead letters.
+    pub unusable_files: Gauge,
     /// Events that lacked a field which names their destination, and that went to where `unknown` leads.
     pub unnamed_events: Counter,
     /// Events that led to one destination more than the output may make.

@@ -365,8 +365,9 @@ pub trait File: Send + Sync + 'static {
     /// same time overwrite nothing of it, and it nothing of theirs. A failure may leave any beginning of them written.
     fn append_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<u64>;
     /// Takes the file for this handle and those that share its description, until [`File::unlock`] or the last of them is closed:
-    /// `WouldBlock` with the name of the holder, if that is known, when another handle has it, in whatever process. `Unsupported`
-    /// where the file system has no locks, or none that readers would not feel. May block.
+    /// `WouldBlock` with the name of the holder, if that is known, when another handle has it, in whatever process. Only a process
+    /// that may write to the file can hold it. `Unsupported` where the file system has no locks, or none that readers would not feel,
+    /// and with a text that says who, where another process has locked it for reading: then it is not taken. May block.
     fn try_lock(&self) -> io::Result<()>;
     /// Gives the lock back. May block where [`File::is_remote`].
     fn unlock(&self);

@@ -244,6 +244,7 @@ impl Exporter {
                 families.by_reason(&table::FILE_CHANGES, labels, change.name(), times);
             }
             families.count(&table::HELD_FILES, &labels, counters.held_files.get());
+            families.add(&table::UNUSABLE_FILES, &labels, counters.unusable_files.get() as f64);
             families.count(&table::UNNAMED, &labels, counters.unnamed_events.get());
             families.count(&table::EXCESS_PATHS, &labels, counters.excess_path_events.get());
             families.count(&table::COMMITS, &labels, counters.commits.get());

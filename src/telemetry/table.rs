@@ -92,6 +92,8 @@ metrics! {
         "Times that something else changed a file that an output writes, by reason.");
     HELD_FILES = counter("output_held_files_total", "times", COMPONENT,
         "Times that an output could not open a file because another output or process has it open for writing.");
+    UNUSABLE_FILES = gauge("output_unusable_files", "files", COMPONENT,
+        "Files that an output cannot write because of what others did to them, so that their events become dead letters.");
     UNNAMED = counter("output_unnamed_events_total", "events", COMPONENT,
         "Events without a field that `path` or `index` names and that has no default: the name contains `unknown` instead.");
     EXCESS_PATHS = counter("output_excess_path_events_total", "events", COMPONENT,

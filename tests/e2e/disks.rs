@@ -59,6 +59,14 @@ impl Mount {
         Mount { at, mounted: true }
     }
 
+    /// A file system that no program serves (FUSE), as if this user had mounted it: only he may look into it.
+    pub fn of_user(at: PathBuf, user: u32) -> Mount {
+        let options = format!("fd=3,rootmode=40000,user_id={user},group_id={user}");
+        let program = "exec 3<>/dev/fuse && mount -i -t fuse -o \"$0\" stranger \"$1\"";
+        run("sh", &["-c", program, &options, utf8(&at)]);
+        Mount { at, mounted: true }
+    }
+
     /// Makes a file system in memory larger or smaller.
     pub fn resize(&self, size: &str) {
         run("mount", &["-o", &format!("remount,size={size}"), utf8(&self.at)]);

@@ -9,7 +9,7 @@
 use crate::case::Case;
 use crate::disks::{Mount, may_administrate, not_checked, run};
 use crate::metrics;
-use crate::product::{NOBODY, Product, give_away, is_root};
+use crate::product::{NOBODY, Product, binary, give_away, is_root};
 use crate::running::append;
 use crate::wait::wait_for;
 use std::fs;
@@ -34,14 +34,14 @@ const SAID: [&str; 10] = [
 ];
 
 /// A collector of root, a directory of a stranger among its outputs, and a file of root.
-struct Attacked {
-    case: Case,
+pub struct Attacked {
+    pub case: Case,
     config: PathBuf,
     lines: u64,
 }
 
 impl Attacked {
-    fn new(name: &str) -> Attacked {
+    pub fn new(name: &str) -> Attacked {
         let case = Case::new(name);
         fs::create_dir_all(case.path("out/tenant/web")).expect("directories");
         give_away(&case.path("out/tenant"));
@@ -63,17 +63,23 @@ impl Attacked {
     }
 
     fn start(&self) -> Product {
-        let mut product = Product::start(&self.case, &self.config);
+        self.start_with(&mut Command::new(binary()))
+    }
+
+    /// Starts it with a command that runs the product with these arguments.
+    pub fn start_with(&self, command: &mut Command) -> Product {
+        let command = command.arg("run").arg("-c").arg(&self.config).stdin(Stdio::null());
+        let mut product = Product::start_with(&self.case, command);
         SAID.into_iter().for_each(|part| product.expect(part));
         product
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub fn path(&self, below: &str) -> PathBuf {
         self.case.path(below)
     }
 
     /// Writes an event for the stranger's file and one for that of another tenant, and waits until the other one has its line.
-    fn write(&mut self, product: &mut Product) {
+    pub fn write(&mut self, product: &mut Product) {
         self.lines += 1;
         let event = |svc: &str, h: &str| format!("{{\"svc\":\"{svc}\",\"h\":\"{h}\",\"n\":{}}}\n", self.lines);
         let both = event("tenant", "web") + &event("other", "web");
@@ -124,7 +130,7 @@ fn configure(case: &Case, more: &str) -> PathBuf {
 }
 
 /// The numbers of the events in a file.
-fn numbers(path: &Path) -> Vec<u64> {
+pub fn numbers(path: &Path) -> Vec<u64> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     events.filter_map(|event| event["n"].as_u64()).collect()
@@ -139,16 +145,16 @@ fn stranger(directory: &Path, program: &str) -> Command {
 }
 
 /// Lets the stranger do something once.
-fn does(directory: &Path, program: &str) {
+pub fn does(directory: &Path, program: &str) {
     let output = stranger(directory, program).output().expect("perl and setpriv are there");
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Something that the stranger keeps doing, until this is dropped.
-struct Keeps(Child);
+pub struct Keeps(Child);
 
 impl Keeps {
-    fn doing(directory: &Path, program: &str) -> Keeps {
+    pub fn doing(directory: &Path, program: &str) -> Keeps {
         Keeps(stranger(directory, program).spawn().expect("perl and setpriv are there"))
     }
 }
@@ -160,7 +166,7 @@ impl Drop for Keeps {
     }
 }
 
-fn may_attack(what: &str) -> bool {
+pub fn may_attack(what: &str) -> bool {
     if !is_root() {
         not_checked(what, "it needs root, to be attacked by somebody else");
     }
@@ -185,6 +191,9 @@ fn linked_directories_and_files_lead_the_output_nowhere() {
     let attacks = [
         format!("rename 'web', 'web-was'; symlink '{}', 'web' or die $!", victim.display()),
         format!("rename 'web/x.log', 'web/was'; symlink '{}', 'web/x.log' or die $!", victim.join("secret").display()),
+        // To the files of the other tenant, which are below the fixed part as well.
+        "rename 'web', 'web-was'; symlink '../other/web', 'web' or die $!".to_owned(),
+        "unlink 'web/x.log'; symlink '../../other/web/x.log', 'web/x.log' or die $!".to_owned(),
         "unlink 'web/x.log'; system('mkfifo', 'web/x.log') == 0 or die".to_owned(),
         "unlink 'web/x.log'; mkdir 'web/x.log' or die $!".to_owned(),
     ];
@@ -252,7 +261,7 @@ fn hard_links_to_files_of_root_are_neither_cut_nor_written() {
     product.terminate();
 }
 
-fn dead_letters(case: &Case) -> Result<u64, String> {
+pub fn dead_letters(case: &Case) -> Result<u64, String> {
     metrics::sum(case.admin_port, "tailwater_component_dead_lettered_events_total", &["component_kind=\"output\""])
 }
 
@@ -394,8 +403,26 @@ fn validate_and_doctor_tell_who_else_can_write_and_what_is_not_followed() {
         assert!(said.contains(&format!("{out} can be written by every user")), "{command}: {said}");
         assert!(said.contains(&format!("{out}/linked is a symbolic link, which")), "{command}: {said}");
     }
+    // The directory of the case is below one in which only owners may rename and remove, or that nobody else can write to.
+    let above = case.path("").display().to_string();
+    let above = above.trim_end_matches('/');
+    for (modes, expected) in [
+        (["0755", "0755"], None),
+        (["0755", "0775"], Some(format!("{out} can be written by every member of its group"))),
+        (["0755", "01777"], Some(format!("{out} can be written by every user"))),
+        (["0777", "0755"], Some(format!("{above} can be written by every user"))),
+        (["01777", "0755"], None),
+    ] {
+        run("chmod", &[modes[0], above]);
+        run("chmod", &[modes[1], &out]);
+        let said = crate::product::text(&crate::product::run_to_end(&["validate", "-c", config]).stderr);
+        match expected {
+            Some(expected) => assert!(said.contains(&expected), "{modes:?}: {said}"),
+            None => assert!(!said.contains("can be written by"), "{modes:?}: {said}"),
+        }
+    }
     if is_root() {
-        run("chmod", &["0755", &out]);
+        run("chmod", &["0755", above, &out]);
         give_away(&case.path("out"));
         let output = crate::product::run_to_end(&["validate", "-c", config]);
         let said = crate::product::text(&output.stderr);

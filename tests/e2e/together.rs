@@ -4,6 +4,7 @@
 use crate::case::Case;
 use crate::lines::block;
 use crate::metrics;
+use crate::output_holders::Holder;
 use crate::product::{Product, binary, run_to_end, text};
 use crate::running::append;
 use crate::wait::wait_for;
@@ -108,15 +109,15 @@ fn equal_paths_of_two_outputs_are_rejected_also_through_a_link() {
 fn file_that_another_process_holds_is_waited_for_and_its_holder_is_named() {
     let case = Case::new("held");
     let path = case.path("out/x.log");
-    let held = File::create(&path).expect("a file");
-    held.try_lock().expect("nobody has it");
+    File::create(&path).expect("a file");
+    let held = Holder::of(&path);
     let output = format!("out: {{type: file, path: \"FOLDER/out/x.log\", {RETRY}}}");
     let input = "in: {type: file, include: [\"FOLDER/logs/*.log\"]}";
     let config = configure(&case, "data", &[input], &[&output]);
     append(&case.path("logs/a.log"), &block(1, 10));
     let mut product = Product::start(&case, &config);
     product.expect("has it open for writing");
-    let process = format!("process {}", std::process::id());
+    let process = format!("process {} (perl)", held.id());
     product.wait_for_log(&["cannot open", &process]);
     assert_eq!(lines_of(&path).len(), 0);
     drop(held);
@@ -146,8 +147,7 @@ fn file_that_is_still_locked_at_a_start_is_waited_for_without_a_warning() {
     let mut product = Product::start(&case, &config);
     wait_for_lines(&path, 10, &mut product);
     product.kill();
-    let held = File::open(&path).expect("the file");
-    held.lock().expect("its holder is gone");
+    let held = Holder::of(&path);
     append(&case.path("logs/a.log"), &block(11, 20));
     let mut product = Product::start(&case, &config);
     product.wait_for_log(&["has it open for writing; waiting for up to 5s"]);

@@ -44,7 +44,11 @@ pub trait Located: Sized + Send + 'static {
     /// The metadata of a name in this directory, of the link itself if it is one. One system call.
     fn stat_name(&self, name: &OsStr) -> io::Result<Stat>;
     /// The names in this directory, in no order.
-    fn list(&self) -> io::Result<Vec<DirEntry>>;
+    fn list(&self) -> io::Result<Vec<DirEntry>> {
+        self.list_some(usize::MAX)
+    }
+    /// `most` of the names in this directory, in no order. Takes memory for no more.
+    fn list_some(&self, most: usize) -> io::Result<Vec<DirEntry>>;
     /// Opens a name in this directory for reading and writing, and creates it if it is missing. A symbolic link is refused, and so
     /// is everything that is not a regular file. `WouldBlock` if a lease on it is in the way.
     fn create(&self, name: &OsStr, how: Open) -> io::Result<Self::File>;
@@ -151,8 +155,10 @@ impl<D: Disk> Located for ByPath<D> {
         }
     }
 
-    fn list(&self) -> io::Result<Vec<DirEntry>> {
-        self.disk.list(self.same()?)
+    fn list_some(&self, most: usize) -> io::Result<Vec<DirEntry>> {
+        let mut names = self.disk.list(self.same()?)?;
+        names.truncate(most);
+        Ok(names)
     }
 
     fn create(&self, name: &OsStr, how: Open) -> io::Result<D::File> {

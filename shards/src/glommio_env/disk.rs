@@ -208,7 +208,7 @@ impl Disk for RealDisk {
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
         match &self.memory {
             Some(memory) => memory.list(directory),
-            None => list(directory),
+            None => list(directory, usize::MAX),
         }
     }
 
@@ -382,13 +382,12 @@ impl File for RealFile {
     fn try_lock(&self) -> io::Result<()> {
         match self.volatile {
             true => Ok(()),
-            false => locks::try_lock(&self.file),
+            false => locks::try_lock(&self.file, self.remote),
         }
     }
 
     fn unlock(&self) {
-        // What cannot be unlocked is so when it is closed.
-        let _ = self.file.unlock();
+        locks::unlock(&self.file);
     }
 
     fn set_access(&self, access: Access) -> io::Result<()> {
@@ -448,10 +447,10 @@ pub(super) fn creation_mode(how: Open) -> u32 {
     if how == Open::CreatePrivate { FILE_MODE_PRIVATE } else { FILE_MODE }
 }
 
-/// The names in a directory.
-pub(super) fn list(directory: &Path) -> io::Result<Vec<DirEntry>> {
+/// `most` of the names in a directory.
+pub(super) fn list(directory: &Path, most: usize) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
-    for entry in counted(fs::read_dir(directory))? {
+    for entry in counted(fs::read_dir(directory))?.take(most) {
         let entry = entry?;
         let (directory, link) = match entry.file_type() {
             Ok(kind) => (kind.is_dir(), kind.is_symlink()),

@@ -210,10 +210,10 @@ impl Located for RealLocated {
         }
     }
 
-    fn list(&self) -> io::Result<Vec<DirEntry>> {
+    fn list_some(&self, most: usize) -> io::Result<Vec<DirEntry>> {
         match &self.0 {
-            Inner::Handle(handle) => super::disk::list(&behind(handle)),
-            Inner::Memory(place) => place.list(),
+            Inner::Handle(handle) => super::disk::list(&behind(handle), most),
+            Inner::Memory(place) => place.list_some(most),
         }
     }
 

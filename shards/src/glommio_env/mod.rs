@@ -19,6 +19,7 @@ mod fault;
 mod jobs;
 #[allow(unsafe_code, reason = "names are resolved by calls that the standard library does not have")]
 mod located;
+#[allow(unsafe_code, reason = "locks that only writers can hold are a bare system call")]
 mod locks;
 #[allow(unsafe_code, reason = "a mapping is memory that the kernel fills")]
 mod map;

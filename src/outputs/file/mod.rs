@@ -88,7 +88,7 @@ use tailwater_shards::plugin::{
     LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
 use template::PathTemplate;
-use writer::{Means, Options, Writer};
+use writer::{Blocked, Means, Options, Writer};
 
 /// When a file is rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -330,7 +330,8 @@ impl<E: Env> OutputSettings<E> for Settings {
         let encoding = Encoding::new(self.encode, &form);
         let (group, claims) = (self.group.clone(), facts.claims.clone());
         let max_paths = self.max_paths as usize;
-        Arc::new(Spec { template, encoding, options, max_paths, group, claims })
+        let blocked = Arc::default();
+        Arc::new(Spec { template, encoding, options, max_paths, group, claims, blocked })
     }
 
     fn batching(&self) -> Batching {
@@ -363,6 +364,8 @@ struct Spec {
     max_paths: usize,
     group: Option<String>,
     claims: Arc<Claims>,
+    /// Kept here so that it outlives each opening.
+    blocked: Arc<Blocked>,
 }
 
 impl<E: Env> OutputSpec<E> for Spec {
@@ -372,7 +375,8 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
-        let (group, claims, max_paths) = (self.group.clone(), self.claims.clone(), self.max_paths);
+        let (group, max_paths) = (self.group.clone(), self.max_paths);
+        let (claims, blocked) = (self.claims.clone(), self.blocked.clone());
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match resume.state.as_slice() {
@@ -383,7 +387,7 @@ impl<E: Env> OutputSpec<E> for Spec {
             let again_bytes = resume.again_bytes;
             let journal = context.data_dir.join("outputs").join(format!("{}.journal", context.number.0));
             let (disk, name, counters) = (context.env.disk().clone(), context.name.clone(), context.counters.clone());
-            let means = Means { disk, name, claims, counters };
+            let means = Means { disk, name, claims, blocked, counters };
             let state_bytes_max = options.state_bytes_max.min(context.state_bytes_max);
             let work = move || {
                 let group = group_of(&means.disk, group.as_deref())?;
@@ -426,7 +430,7 @@ async fn restore_patiently<E: Env>(
         let look = move || writer.held(&state).map(|held| (held, (writer, state)));
         let held;
         (held, opening) = context.env.blocking(look).await?;
-        let Some(held) = held else { break };
+        let Some(held) = held.filter(|_| opening.0.may_wait(context.env.now())) else { break };
         if !std::mem::replace(&mut told, true) {
             tracing::info!(output = %context.name, "{held}; waiting for up to {LOCKS_WAIT:?}");
         }

@@ -42,7 +42,7 @@ fn options() -> Options {
 
 fn open(disk: &SimDisk, options: &Options, state: State) -> std::io::Result<Writer<SimDisk>> {
     let (disk, claims, counters) = (disk.of_this_process(), Default::default(), Default::default());
-    let means = Means { disk, name: "out".into(), claims, counters };
+    let means = Means { disk, name: "out".into(), claims, blocked: Default::default(), counters };
     restored(means, options, JOURNAL, state, Some(u64::MAX))
 }
 

@@ -3,10 +3,14 @@
 //! Guarantees, for a kill and for a power loss at any point, described on [`Writer::restore`] and covered by tests: after a
 //! start, the files contain exactly what was delivered before the commit that it starts from. The parent module explains why.
 
+mod alone;
+mod blocked;
 mod ends;
 mod extents;
 mod hold;
 mod judge;
+mod locate;
+mod opening;
 mod others;
 mod places;
 mod recover;
@@ -15,6 +19,7 @@ mod target;
 mod whole;
 mod words;
 
+pub use blocked::Blocked;
 use ends::{End, Trust, last_byte};
 use extents::{Extents, Note};
 pub use hold::Hold;
@@ -23,7 +28,7 @@ use places::{Place, Places, is_gone};
 pub use target::Target;
 use target::{compressed_at_most, target, whole_lines};
 pub use words::{advice, explain};
-use words::{is_of_path, naming, refusal};
+use words::{is_of_path, naming};
 
 use super::compress::{Compression, Member};
 use super::journal::{Journal, Opened, Run, Step, is_no_room};
@@ -68,6 +73,8 @@ pub struct Means<D: Disk> {
     pub name: Arc<str>,
     /// Which output of this process writes which file.
     pub claims: Arc<Claims>,
+    /// Which files cannot be used; the same for each opening of the output.
+    pub blocked: Arc<Blocked>,
     pub counters: Arc<OutputCounters>,
 }
 
@@ -106,6 +113,7 @@ pub struct Writer<D: Disk> {
     places: Places<D>,
     name: Arc<str>,
     claims: Arc<Claims>,
+    blocked: Arc<Blocked>,
     owner: Owner,
     counters: Arc<OutputCounters>,
     options: Options,
@@ -132,6 +140,8 @@ pub struct Writer<D: Disk> {
     has_told_of_no_locks: bool,
     /// The last failure was a file that another output of this process holds and will release soon.
     is_next: bool,
+    /// When it was last called.
+    moment: Monotonic,
 }
 
 fn as_path(bytes: &[u8]) -> &Path {
@@ -162,7 +172,7 @@ impl<D: Disk> Drop for Writer<D> {
 impl<D: Disk> Writer<D> {
     /// A writer that has changed nothing yet: [`Writer::restore`] comes next. `state` is that of the last commit.
     pub fn new(means: Means<D>, options: Options, journal: &Path, state: &State) -> io::Result<Writer<D>> {
-        let Means { disk, name, claims, counters } = means;
+        let Means { disk, name, claims, blocked, counters } = means;
         let extents = journal.with_extension("extents");
         let mut journal = Journal::open(&disk, journal)?;
         let extents = Extents::open(&disk, &extents)?;
@@ -173,6 +183,7 @@ impl<D: Disk> Writer<D> {
             places,
             name,
             claims,
+            blocked,
             owner,
             counters,
             options,
@@ -189,6 +200,7 @@ impl<D: Disk> Writer<D> {
             told: BTreeSet::new(),
             has_told_of_no_locks: false,
             is_next: false,
+            moment: Monotonic(0),
         })
     }
 
@@ -241,7 +253,10 @@ impl<D: Disk> Writer<D> {
                 group.written = group.bytes.len();
                 Ok(())
             }
-            _ => Err(self.poison(format!("{why}; what was written since the last commit is written again"))),
+            _ => {
+                let reason = format!("{why}; what was written since the last commit is written again");
+                Err(self.poison_by(&group.path, reason))
+            }
         }
     }
 
@@ -270,6 +285,7 @@ impl<D: Disk> Writer<D> {
     /// Writes the waiting bytes.
     pub fn flush(&mut self, now: Now) -> Result<(), String> {
         self.is_next = false;
+        self.moment = now.monotonic;
         self.hand_over(false, now)?;
         let written = self.write_waiting(now);
         if written.is_err() && self.is_next {
@@ -285,7 +301,11 @@ impl<D: Disk> Writer<D> {
             for path in waits.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
                 self.settle(&path)?;
                 let Some(target) = self.files.get_mut(&path) else { continue };
-                target.flush(now.wall).map_err(|error| explain("write", as_path(&path), &error))?;
+                let Err(error) = target.flush(now.wall) else { continue };
+                return Err(match self.why_refused(&path, "write to", &error, now) {
+                    Some(why) => self.poison_by(&path, why),
+                    None => explain("write", as_path(&path), &error),
+                });
             }
         }
         while !self.pending.is_empty() {
@@ -319,19 +339,21 @@ impl<D: Disk> Writer<D> {
             }
             let (limit, compression) = (self.options.rotate_bytes, self.options.compression);
             let target = self.files.get_mut(&group.path).ok_or("a file was closed while it was being written")?;
-            let explain = |error: io::Error| explain("write", as_path(&group.path), &error);
-            if compression == Compression::None {
+            let written = if compression == Compression::None {
                 let room = limit.map_or(rest.len() as u64, |limit| limit.saturating_sub(target.length));
                 let count = whole_lines(rest, usize::try_from(room).unwrap_or(usize::MAX)).max(line);
-                target.append(&rest[..count], now.wall).map_err(explain)?;
-                group.written += count;
+                target.append(&rest[..count], now.wall).map(|()| group.written += count)
             } else {
-                let count = target.compress(rest, line, compression, limit).map_err(explain)?;
-                group.written += count;
-                match count {
-                    0 => target.finish(now.wall).map_err(explain)?,
-                    _ => target.flush(now.wall).map_err(explain)?,
-                }
+                target.compress(rest, line, compression, limit).and_then(|count| {
+                    group.written += count;
+                    if count == 0 { target.finish(now.wall) } else { target.flush(now.wall) }
+                })
+            };
+            if let Err(error) = written {
+                return match self.why_refused(&group.path, "write to", &error, now) {
+                    Some(why) => self.give_up(group, why),
+                    None => Err(explain("write", as_path(&group.path), &error)),
+                };
             }
         }
         Ok(())
@@ -374,94 +396,6 @@ impl<D: Disk> Writer<D> {
                 && !target.hold.is_wanted()
                 && is_as_left()
         })
-    }
-
-    /// Opens files that are not open, and records this in the journal before the first byte is written. Returns the paths that
-    /// events lead to although no file can be there.
-    fn ensure_open(&mut self, paths: &[Vec<u8>], now: Now) -> Result<Vec<Refused>, String> {
-        self.uses += 1;
-        let mut refused = Vec::new();
-        let mut opened: Vec<(Vec<u8>, Target<D>)> = Vec::new();
-        let mut records = Vec::new();
-        for path in paths {
-            if let Some(target) = self.files.get_mut(path) {
-                target.used = self.uses;
-                continue;
-            }
-            if let Some(target) = self.closing_at(path) {
-                self.files.insert(path.clone(), Target { used: self.uses, ..target });
-                continue;
-            }
-            let target = match self.open_with_room(path, now)? {
-                Ok(target) => target,
-                // Two of these paths lead to the same file: it is written under the first before it is opened under the
-                // other.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !opened.is_empty() => break,
-                Err(error) if self.options.blames_events && is_of_path(&error) && self.places.is_ready() => {
-                    refused.push((path.clone(), refusal(as_path(path), &error)));
-                    continue;
-                }
-                Err(error) => {
-                    self.counters.held_files.add(u64::from(is_held(&error)));
-                    return Err(explain("open", as_path(path), &error));
-                }
-            };
-            records.push(self.opened(path, &target).map_err(|error| explain("read", as_path(path), &error))?);
-            opened.push((path.clone(), target));
-        }
-        if opened.is_empty() {
-            return Ok(refused);
-        }
-        if let Err(error) = self.journal.append(records) {
-            return Err(self.poison(explain("write the journal for", as_path(&opened[0].0), &error)));
-        }
-        for (path, mut target) in opened {
-            target.used = self.uses;
-            self.files.insert(path, target);
-        }
-        self.make_room(now).map(|()| refused)
-    }
-
-    /// Opens a file. If no descriptor is left, closes idle files, which this output can do without.
-    fn open_with_room(&mut self, path: &[u8], now: Now) -> Result<io::Result<Target<D>>, String> {
-        loop {
-            match self.open_one(path, now.wall) {
-                Err(error) if is_exhausted(&error) && self.close_idle(now)? => {}
-                opened => return Ok(opened),
-            }
-        }
-    }
-
-    /// A file that waits to be closed and is still at its path.
-    fn closing_at(&mut self, path: &[u8]) -> Option<Target<D>> {
-        let at = self.closing.iter().position(|(closing, _)| closing == path)?;
-        let is_it = self.places.is_at(as_path(path), &self.closing[at].1.identity).ok()?;
-        is_it.then(|| self.closing.remove(at).1)
-    }
-
-    fn open_one(&mut self, bytes: &[u8], now: Timestamp) -> io::Result<Target<D>> {
-        let path = as_path(bytes);
-        let mut made = self.places.make_directories(parent(path), self.options.access)?;
-        let file = self.open_file(path)?;
-        self.directories.append(&mut made);
-        let (mut hold, mut stat) = self.take(file, path, now)?;
-        let mut end = self.end_of(bytes, &hold.file, &stat, Trust::Journal)?;
-        if end == End::Unfit {
-            self.set_aside(bytes)?;
-            let file = self.open_file(path)?;
-            ((hold, stat), end) = (self.take(file, path, now)?, End::Whole);
-        }
-        let (first_write, within_line) = (stat.modified.0, end == End::WithinLine);
-        let identity = Identity::of(&stat);
-        let note = self.extents.note_of(identity);
-        Ok(Target { first_write, within_line, ..target(hold, note, identity, stat.length) })
-    }
-
-    /// Opens a file, and creates it if it does not exist. The inputs of this process know its path before it is there.
-    fn open_file(&mut self, path: &Path) -> io::Result<D::File> {
-        let place = self.places.place(path)?;
-        self.claims.note_path(&place.path()?, &self.name);
-        self.places.open_or_create(&place, path, self.options.access)
     }
 
     /// Closes the least recently used files until the others are within the limits. Files that were just opened stay open.
@@ -573,8 +507,10 @@ impl<D: Disk> Writer<D> {
                 match self.places.sync_names(&directory) {
                     // Nothing was attempted, so nothing is lost.
                     Err(error) if is_exhausted(&error) && self.close_idle(now)? => continue,
-                    Err(error) if !is_gone(&error) => return Err(explain("make durable", &directory, &error)),
-                    _ => break,
+                    // Its names are in the hands of others, who may as well remove them.
+                    Err(error) if is_gone(&error) || self.is_alone(&directory, &error) => break,
+                    Err(error) => return Err(explain("make durable", &directory, &error)),
+                    Ok(()) => break,
                 }
             }
         }

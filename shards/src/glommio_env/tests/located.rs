@@ -72,6 +72,9 @@ fn what_was_found_stays_when_its_name_is_exchanged() {
     symlink("/", base.path().join("in")).expect("linked");
     assert_eq!(text(&found), "line");
     let names: Vec<_> = directory.list().expect("a directory").into_iter().map(|entry| entry.name).collect();
+    for most in [0, 1] {
+        assert_eq!(directory.list_some(most).expect("a directory").len(), most);
+    }
     assert!(names.contains(&"a.log".into()), "{names:?}");
     let file = directory.create(OsStr::new("new"), Open::Create).expect("made where it was found");
     file.write_at(b"x", 0).expect("written");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::counters::OutputCounters;
 use tailwater_shards::env::{Env, ShardId};
-use tailwater_shards::plugin::{Column, Delivery, Outcome, Output, OutputContext, PluginError, Resume};
+use tailwater_shards::plugin::{Column, Delivery, Outcome, Output, OutputContext, OutputSpec, PluginError, Resume};
 use tailwater_shards::sim::{SimEnv, Simulation};
 use tailwater_shards::wal::OutputNumber;
 
@@ -21,6 +21,8 @@ pub(super) struct Fixture {
     pub(super) simulation: Simulation,
     pub(super) settings: Settings,
     output: Option<Box<dyn Output>>,
+    /// Kept over openings, as the engine does, until the settings change.
+    spec: Option<(Settings, Arc<dyn OutputSpec<SimEnv>>)>,
     state_bytes_max: usize,
     pub(super) counters: Arc<OutputCounters>,
 }
@@ -33,7 +35,7 @@ impl Fixture {
         let settings: Settings = serde_json::from_value(json).expect("settings");
         assert_eq!(settings.check(), [], "they make sense");
         let (state_bytes_max, counters) = (COMMIT_STATE_BYTES_MAX, Default::default());
-        let mut fixture = Fixture { simulation, settings, output: None, state_bytes_max, counters };
+        let mut fixture = Fixture { simulation, settings, output: None, spec: None, state_bytes_max, counters };
         fixture.open(Some(Vec::new())).unwrap_or_else(|error| panic!("{error}"));
         fixture
     }
@@ -75,7 +77,11 @@ impl Fixture {
             stop: Default::default(),
             counters: self.counters.clone(),
         };
-        let spec = OutputSettings::<SimEnv>::spec(&self.settings, &Facts::of("h"), "out");
+        let spec = match self.spec.take().filter(|(settings, _)| *settings == self.settings) {
+            Some((_, spec)) => spec,
+            None => OutputSettings::<SimEnv>::spec(&self.settings, &Facts::of("h"), "out"),
+        };
+        self.spec = Some((self.settings.clone(), spec.clone()));
         self.output = Some(self.run(async move { spec.open(context, resume).await })?);
         Ok(())
     }
@@ -115,7 +121,7 @@ impl Fixture {
         result
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let mut output = self.output.take().expect("open");
         self.output = Some(self.run(async move {
             output.tick().await;
@@ -515,6 +521,9 @@ fn mistake_in_the_settings_names_its_key() {
     assert_eq!(key(serde_json::json!({"path": "x"})), "path");
     assert_eq!(key(serde_json::json!({"path": "/a/b", "base": "/c"})), "base");
     assert_eq!(key(serde_json::json!({"path": "/a", "max_open_files": 0})), "max_open_files");
+    assert_eq!(key(serde_json::json!({"path": "/a", "max_open_files": 1025})), "max_open_files");
+    assert_eq!(key(serde_json::json!({"path": "/a", "max_paths": 0})), "max_paths");
+    assert_eq!(key(serde_json::json!({"path": "/a", "max_paths": 1_000_001})), "max_paths");
     assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {}})), "rotate");
     assert_eq!(key(serde_json::json!({"path": "/a/{{ host }}", "rotate": {"age": "1d"}})), "path");
     assert_eq!(key(serde_json::json!({"path": "/a", "rotate": {"bytes": 0}})), "rotate.bytes");

@@ -30,7 +30,7 @@ impl Outputs {
 
     fn means(&self, name: &str) -> Means<SimDisk> {
         let (disk, claims, counters) = (self.disk.of_this_process(), self.claims.clone(), Arc::default());
-        Means { disk, name: name.into(), claims, counters }
+        Means { disk, name: name.into(), claims, blocked: Arc::default(), counters }
     }
 
     /// Who holds a file that a start would restore to this state, if anybody does.

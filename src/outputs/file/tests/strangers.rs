@@ -17,7 +17,7 @@ fn of(h: &str) -> String {
 }
 
 /// Delivers one event for each of these, and returns what was said of those that were rejected.
-fn rejected(fixture: &mut Fixture, names: &[&str]) -> Vec<(u64, String)> {
+pub(super) fn rejected(fixture: &mut Fixture, names: &[&str]) -> Vec<(u64, String)> {
     let lines: Vec<String> = names.iter().map(|h| of(h) + "\n").collect();
     match fixture.deliver(delivery(&lines, 0)) {
         Outcome::Delivered => Vec::new(),
@@ -62,6 +62,28 @@ fn links_are_followed_up_to_the_first_date_and_not_below() {
         "{error}"
     );
     assert_eq!(disk.list("/elsewhere").expect("it is there").len(), 0);
+}
+
+/// Both files are there, so nothing is missing: only their identities tell.
+#[test]
+fn file_that_was_exchanged_is_neither_written_further_nor_rotated() {
+    for rotate in [serde_json::json!(null), serde_json::json!({"bytes": 20, "keep": 2})] {
+        let mut settings = by_field();
+        if !rotate.is_null() {
+            settings["rotate"] = rotate.clone();
+        }
+        let mut fixture = Fixture::new(settings);
+        fixture.delivered(&[&of("web")]);
+        fixture.disk().rename("/out/web/x.log", "/out/web/away").expect("it is there");
+        fixture.disk().write("/out/web/x.log", b"theirs\n").expect("it is new");
+        if rotate.is_null() {
+            fixture.pass(std::time::Duration::from_secs(3));
+        }
+        fixture.delivered(&[&of("web")]);
+        assert_eq!(fixture.text("/out/web/away"), of("web") + "\n", "{rotate}");
+        assert_eq!(fixture.text("/out/web/x.log"), "theirs\n".to_owned() + &of("web") + "\n", "{rotate}");
+        assert_eq!(fixture.disk().list("/out/web").expect("it is there").len(), 2, "{rotate}");
+    }
 }
 
 /// What a restart would cut, if it went by names: the file that the commit names, moved out of the directory and linked to.

@@ -66,7 +66,7 @@ impl<D: Disk> Writer<D> {
         if trust == Trust::Journal && !self.is_lost && knows() {
             return Ok(End::Whole);
         }
-        let whole = whole_bytes(file, 0, stat.length, content)?;
+        let whole = whole_bytes(file, 0, stat.length, content, self.places.writers(stat))?;
         Ok(if whole == Whole::Upto(stat.length) { End::Whole } else { End::Unfit })
     }
 
@@ -83,8 +83,12 @@ impl<D: Disk> Writer<D> {
             }
             directory.rename(&name, &directory, &aside)?;
             directory.sync_names()?;
+            if self.options.blames_events && self.places.is_among_others(path) {
+                self.blocked.offend(path.as_os_str().as_bytes(), self.moment);
+            }
             self.warn(&format!(
-                "{} is incomplete or has another format, so nothing can be appended to it; it was renamed to {}",
+                "{} is incomplete, has another format, or is too large to be checked, so nothing can be appended to it; it was \
+                 renamed to {}",
                 path.display(),
                 path.with_file_name(aside).display()
             ));

@@ -72,7 +72,7 @@ impl<D: Disk> Writer<D> {
         let hold: Hold<D> = Hold { file, claims, key, owner };
         match hold.file.try_lock() {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.tell_of_no_locks(path),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.tell_of_no_locks(path, &error),
             Err(error) if is_held(&error) => return Err(held(error)),
             Err(error) => return Err(error),
         }
@@ -106,11 +106,15 @@ impl<D: Disk> Writer<D> {
         self.settle(path)
     }
 
-    fn tell_of_no_locks(&mut self, path: &Path) {
+    fn tell_of_no_locks(&mut self, path: &Path, error: &io::Error) {
         if !std::mem::replace(&mut self.has_told_of_no_locks, true) {
+            let why = match error.get_ref() {
+                Some(who) => who.to_string(),
+                None => "its file system has no file locks".to_owned(),
+            };
             tracing::warn!(
                 component_id = %self.name, component_kind = "output",
-                "the file system of {} has no file locks: make sure that no other process writes to the files of this output",
+                "{} is written without a lock: {why}; make sure that no other process writes to the files of this output",
                 path.display()
             );
         }

@@ -17,23 +17,36 @@ impl<D: Disk> Writer<D> {
         if self.poisoned.is_some() {
             return Ok(());
         }
+        self.moment = now.monotonic;
+        self.count_refused(now);
         let paths: Vec<Vec<u8>> = self.files.keys().cloned().collect();
+        let mut failed = Ok(());
         for path in paths {
-            self.settle(&path)?;
-            let Some(target) = self.files.get(&path) else { continue };
-            match self.places.is_at(as_path(&path), &target.identity) {
-                // What blocks a rotation is reported with the next event for the file.
-                Ok(true) if self.is_due(&path, 0, now) => drop(self.rotate(&path, now)?),
-                Ok(true) => {}
-                Err(error) if !is_gone(&error) => return Err(explain("look at", as_path(&path), &error)),
-                _ => {
-                    self.count(Interference::Moved);
-                    tracing::info!(output = %self.name, "{} was moved; continuing in a new file", as_path(&path).display());
-                    self.close_one(&path, now)?;
-                }
-            }
+            // What somebody did to one file must not keep the others from a look.
+            failed = failed.and(self.look_after_one(&path, now));
         }
-        self.hand_over(false, now)
+        self.hand_over(false, now)?;
+        failed
+    }
+
+    fn look_after_one(&mut self, path: &[u8], now: Now) -> Result<(), String> {
+        self.settle(path)?;
+        let Some(target) = self.files.get(path) else { return Ok(()) };
+        match self.places.is_at(as_path(path), &target.identity) {
+            // What blocks a rotation is reported with the next event for the file.
+            Ok(true) if self.is_due(path, 0, now) => self.rotate(path, now).map(drop),
+            Ok(true) => Ok(()),
+            Err(error) if is_gone(&error) => self.close_moved(path, now),
+            Err(error) if self.is_alone(as_path(path), &error) => Ok(()),
+            Err(error) => Err(explain("look at", as_path(path), &error)),
+            Ok(false) => self.close_moved(path, now),
+        }
+    }
+
+    fn close_moved(&mut self, path: &[u8], now: Now) -> Result<(), String> {
+        self.count(Interference::Moved);
+        tracing::info!(output = %self.name, "{} was moved; continuing in a new file", as_path(path).display());
+        self.close_one(path, now)
     }
 
     /// Makes sure that a file is as this output left it, or handles what other programs did to it: the next byte is appended
@@ -76,7 +89,9 @@ impl<D: Disk> Writer<D> {
         let what = self.tell(path, left, at, gap.is_some());
         if holds_more {
             // The open member would continue after bytes that are gone, and its content was delivered.
-            return Err(self.poison(format!("{what}; what was written since the last commit is written again")));
+            return Err(
+                self.poison_by(path, format!("{what}; what was written since the last commit is written again"))
+            );
         }
         self.continue_after(path, &stat)
     }
@@ -119,11 +134,17 @@ impl<D: Disk> Writer<D> {
         let end = end.map_err(|error| explain("read", as_path(path), &error))?;
         if end == End::Unfit {
             let is_there = self.places.is_at(as_path(path), &Identity::of(stat));
-            if is_there.is_ok_and(|is_there| is_there) {
-                self.set_aside(path).map_err(|error| explain("set aside", as_path(path), &error))?;
+            if is_there.is_ok_and(|is_there| is_there)
+                && let Err(error) = self.set_aside(path)
+                // Otherwise it is reported with the next event for the file, when it is opened again.
+                && !self.is_alone(as_path(path), &error)
+            {
+                return Err(explain("set aside", as_path(path), &error));
             }
             self.put_away(path);
-            return Ok(());
+            // If it is still at its path, it must not be taken for one that can be continued.
+            self.leave_closing();
+            return self.poisoned.clone().map_or(Ok(()), Err);
         }
         if let Some(target) = self.files.get_mut(path) {
             target.within_line = end == End::WithinLine;
@@ -138,9 +159,10 @@ impl<D: Disk> Writer<D> {
         self.count(Interference::Moved);
         let removed = self.files.remove(path);
         if removed.is_some_and(|target| target.holds_more()) {
-            return Err(self.poison(format!(
+            let reason = format!(
                 "{shown} was removed by another program; what was written since the last commit is written again"
-            )));
+            );
+            return Err(self.poison_by(path, reason));
         }
         Ok(())
     }

@@ -94,6 +94,23 @@ impl<D: Disk> Places<D> {
         Writers::of(stat, self.disk.user())
     }
 
+    /// Whether others can write to the file at a path, or to a directory below the fixed one on the way to it.
+    pub(super) fn is_among_others(&self, path: &Path) -> bool {
+        let base = self.base(path);
+        let mut below = path.ancestors().take_while(|above| *above != base);
+        below.any(|at| {
+            let Ok(place) = self.place(at) else { return false };
+            match place.directory.stat_name(&place.name) {
+                Ok(stat) => self.writers(&stat) != Writers::Nobody,
+                // The directory can be searched, so what is in it refuses even root: a file system that a user mounted (FUSE).
+                Err(error) => {
+                    let here = || place.directory.locate(Path::new("."), Links::Refuse);
+                    error.kind() == io::ErrorKind::PermissionDenied && here().is_ok()
+                }
+            }
+        })
+    }
+
     /// Whether a file is at its path.
     pub(super) fn is_at(&self, path: &Path, identity: &Identity) -> io::Result<bool> {
         self.stat(path).map(|stat| (stat.device, stat.inode) == (identity.device, identity.inode))
@@ -211,5 +228,5 @@ fn create<D: Disk>(place: &Place<D>, access: Access) -> io::Result<D::File> {
 }
 
 fn cannot_set(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("its `mode` or `group` cannot be set: {error}"))
+    io::Error::new(error.kind(), words::Setting(format!("its `mode` or `group` cannot be set: {error}")))
 }

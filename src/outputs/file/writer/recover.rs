@@ -4,9 +4,8 @@
 //! only an incomplete line or member at the end is removed. If other programs wrote to a file after this output closed it,
 //! according to the journal, or after its last write, according to [`super::extents`], neither their bytes nor those before them
 //! are removed. A file is truncated only while its lock is held, and the journal says where it ends before the lock is released.
-//! No more files are open at a time than `max_open_files` and [`OPENED_AT_ONCE`]. A rotated or moved file is found in its directory
-//! by its identity, among at most [`NAMES_MAX`] names. A file that was moved to another directory or compressed is not found, which is
-//! reported as an error.
+//! No more files are open at a time than `max_open_files` and [`OPENED_AT_ONCE`]. A file that was moved to another
+//! directory or compressed is not found ([`super::locate`]), which is reported as an error.
 //!
 //! Whoever may write to the directories may exchange any name at any time. So a file is looked at again after it was opened, and only
 //! then cut: it is a regular file, the known one, and has no other name. What is behind a link, or is something else by now, is
@@ -21,9 +20,6 @@ use tailwater_shards::env::located::Located;
 /// The next commit follows within a second and is durable soon after. Bytes that were written until then belong to this
 /// commit.
 const NEXT_COMMIT_NANOS: i64 = 3_000_000_000;
-
-/// Maximum number of names that are looked at to find a file that was renamed.
-const NAMES_MAX: usize = 10_000;
 
 /// A file as it is known from the last commit, or from the record of its opening after that.
 struct Known {
@@ -186,8 +182,11 @@ impl<D: Disk> Writer<D> {
             batch.records.push(found.known.is_left());
         }
         for found in found {
-            let (path, is_kept) = (found.known.path.clone(), kept.contains(&found.writers));
-            self.restore_one(found, is_kept, &mut batch).map_err(|error| naming(as_path(&path), error))?;
+            let (path, is_kept, left) =
+                (found.known.path.clone(), kept.contains(&found.writers), found.known.is_left());
+            if let Err(error) = self.restore_one(found, is_kept, &mut batch) {
+                batch.records.push(self.given_up(left, &path, error)?);
+            }
         }
         self.put_down(&mut batch)?;
         self.journal.mend()?;
@@ -197,11 +196,24 @@ impl<D: Disk> Writer<D> {
         self.extents.begin()?;
         for directory in std::mem::take(&mut self.directories) {
             match self.places.sync_names(&directory) {
-                Err(error) if !is_gone(&error) => return Err(error),
+                Err(error) if !is_gone(&error) && !self.is_alone(&directory, &error) => return Err(error),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// The record for a file that cannot be restored, if that concerns no other file. Reports it.
+    fn given_up(&self, left: Opened, path: &[u8], error: io::Error) -> io::Result<Opened> {
+        let path = as_path(path);
+        if !self.is_alone(path, &error) {
+            return Err(naming(path, error));
+        }
+        self.warn(&format!(
+            "{} is not restored: {error}; the other files are, and the last events in this one may be repeated",
+            path.display()
+        ));
+        Ok(left)
     }
 
     /// Restores one file. If no descriptor is left, closes those that were restored before.
@@ -295,10 +307,15 @@ impl<D: Disk> Writer<D> {
         all
     }
 
+    /// Whether a start may wait for files that are held.
+    pub fn may_wait(&self, now: Monotonic) -> bool {
+        !self.options.blames_events || self.blocked.may_wait(now)
+    }
+
     /// The first file to restore that another process holds, if there is one, and who it is. Changes nothing.
     pub fn held(&self, state: &State) -> io::Result<Option<io::Error>> {
         for known in self.known_files(state.clone()) {
-            let Some(at) = self.locate(as_path(&known.path), &known.identity)? else { continue };
+            let Ok(Some(at)) = self.locate(as_path(&known.path), &known.identity) else { continue };
             let file = match self.places.open(&at, Open::Write) {
                 Ok(file) => file,
                 Err(error) if is_held(&error) => return Ok(Some(naming(&at, error))),
@@ -321,8 +338,11 @@ impl<D: Disk> Writer<D> {
         let mut all: Vec<Found> = Vec::new();
         let mut left = Vec::new();
         for known in known {
-            let path = known.path.clone();
-            all.extend(self.find(known, &mut left).map_err(|error| naming(as_path(&path), error))?);
+            let (path, record) = (known.path.clone(), known.is_left());
+            match self.find(known, &mut left) {
+                Ok(found) => all.extend(found),
+                Err(error) => left.push(self.given_up(record, &path, error)?),
+            }
         }
         if !left.is_empty() {
             self.journal.append(left)?;
@@ -490,7 +510,7 @@ impl<D: Disk> Writer<D> {
         let mut kept = length;
         if found.beyond() > 0 {
             let compression = known.compression.unwrap_or(self.options.compression);
-            match whole_bytes(&*file, known.length, length, compression)? {
+            match whole_bytes(&*file, known.length, length, compression, found.writers)? {
                 Whole::Upto(whole) => kept = whole,
                 // Nothing readable can follow unreadable content.
                 Whole::Unreadable if !found.is_moved() => return self.set_aside(&known.path).map(|()| None),
@@ -511,7 +531,7 @@ impl<D: Disk> Writer<D> {
     /// Continues with a file of the commit that is still at its path. Returns the lock of any other file.
     fn continue_with(&mut self, found: Found, restored: Restored<D>) -> io::Result<Option<Hold<D>>> {
         let is_moved = found.is_moved();
-        let Found { known, at, identity, length: had, .. } = found;
+        let Found { known, at, identity, length: had, writers, .. } = found;
         let Restored { file, hold, length } = restored;
         let Some((first_write, mut generation)) = known.committed else { return Ok(hold) };
         if had < known.length {
@@ -532,7 +552,7 @@ impl<D: Disk> Writer<D> {
         }
         let within_line = match had < known.length && length > 0 {
             true if self.options.compression != Compression::None => {
-                if whole_bytes(&*file, 0, length, self.options.compression)? != Whole::Upto(length) {
+                if whole_bytes(&*file, 0, length, self.options.compression, writers)? != Whole::Upto(length) {
                     self.set_aside(&known.path)?;
                     return Ok(Some(hold));
                 }
@@ -547,35 +567,4 @@ impl<D: Disk> Writer<D> {
         self.files.insert(known.path, target);
         Ok(None)
     }
-
-    /// Where a file is now: at its own path, or under another name in the same directory.
-    fn locate(&self, path: &Path, identity: &Identity) -> io::Result<Option<PathBuf>> {
-        let is_it = |stat: &Stat| stat.kind == FileKind::Regular && Identity::of(stat).fits(identity);
-        match self.places.stat(path) {
-            Ok(stat) if is_it(&stat) => return Ok(Some(path.to_owned())),
-            Err(error) if !is_gone(&error) => return Err(error),
-            _ => {}
-        }
-        let listed = self.places.directory(parent(path)).and_then(|directory| Ok((directory.list()?, directory)));
-        let (entries, directory) = match listed {
-            Ok(listed) => listed,
-            Err(error) if is_gone(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        // A file that was rotated or set aside keeps its name in front: strangers cannot hide it behind a mass of others.
-        let own = path.file_name().unwrap_or_default().as_bytes();
-        let files = || entries.iter().filter(|entry| !entry.directory && !entry.link).map(|entry| &entry.name);
-        let (like, unlike) = (files().filter(|name| is_like(own, name)), files().filter(|name| !is_like(own, name)));
-        for name in like.take(NAMES_MAX).chain(unlike.take(NAMES_MAX)) {
-            match directory.stat_name(name) {
-                Ok(stat) if is_it(&stat) && stat.device == identity.device => return Ok(Some(parent(path).join(name))),
-                _ => {}
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn is_like(own: &[u8], name: &OsStr) -> bool {
-    name.as_bytes().starts_with(own)
 }

@@ -22,7 +22,11 @@ impl<D: Disk> Writer<D> {
             }
             // Its directory was moved or exchanged: what is there now is not this output's.
             Err(error) if is_gone(&error) => {}
-            shifted => shifted.map_err(|error| explain("rotate", as_path(path), &error))?,
+            Err(error) => match self.why_refused(path, "rotate", &error, now) {
+                Some(why) => return Ok(Some(why)),
+                None => return Err(explain("rotate", as_path(path), &error)),
+            },
+            Ok(()) => {}
         }
         self.close_one(path, now).map(|()| None)
     }

@@ -1,29 +1,42 @@
 //! Finds the end of the complete lines, members or frames in a file.
 //!
 //! Guarantees: what is kept can be read to its end. Nothing before `from`, the end of a line or member, is removed or read.
-//! Only content that ends too early counts as incomplete; content that cannot be read at all is left alone.
+//! Only content that ends too early counts as incomplete; content that cannot be read at all is left alone. Of compressed files that
+//! others can write to, no more is read than [`STRANGERS_BYTES_MAX`], so that a small file that becomes large keeps nobody waiting.
 
 use super::super::compress::Compression;
+use super::judge::Writers;
 use std::io::{self, BufRead, BufReader, Read};
 use tailwater_shards::env::{File, Sequential};
 
 /// Number of bytes that are read at once.
 const WINDOW_BYTES: usize = 64 * 1024;
 
+/// Bytes, compressed or not, that are read of a compressed file that others can write to.
+pub(super) const STRANGERS_BYTES_MAX: u64 = 64 << 20;
+
 /// How much of a file is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whole {
     /// This many bytes.
     Upto(u64),
-    /// Some of it is not in the expected format.
+    /// Some of it is not in the expected format, or it is more than is read.
     Unreadable,
 }
 
-/// How much is complete between `from`, where a line or member begins, and `length`, the end of the file.
-pub(super) fn whole_bytes(file: &impl File, from: u64, length: u64, compression: Compression) -> io::Result<Whole> {
+/// How much is complete between `from`, where a line or member begins, and `length`, the end of a file that these can write to.
+pub(super) fn whole_bytes(
+    file: &impl File,
+    from: u64,
+    length: u64,
+    compression: Compression,
+    writers: Writers,
+) -> io::Result<Whole> {
+    let room = if writers == Writers::Nobody { u64::MAX } else { STRANGERS_BYTES_MAX };
     match compression {
         Compression::None => last_line_end(file, from, length).map(Whole::Upto),
-        Compression::Gzip | Compression::Zstd => last_member_end(file, from, compression),
+        _ if length.saturating_sub(from) > room => Ok(Whole::Unreadable),
+        Compression::Gzip | Compression::Zstd => last_member_end(file, from, compression, room),
     }
 }
 
@@ -42,7 +55,8 @@ fn last_line_end(file: &impl File, least: u64, length: u64) -> io::Result<u64> {
     Ok(least)
 }
 
-fn last_member_end(file: &impl File, from: u64, compression: Compression) -> io::Result<Whole> {
+/// Reads `room` decompressed bytes at most.
+fn last_member_end(file: &impl File, from: u64, compression: Compression, mut room: u64) -> io::Result<Whole> {
     let mut input = BufReader::with_capacity(WINDOW_BYTES, Sequential::new(file, from));
     let mut whole = from;
     loop {
@@ -52,8 +66,8 @@ fn last_member_end(file: &impl File, from: u64, compression: Compression) -> io:
         let read = match compression {
             Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut input)
                 .map(|decoder| decoder.single_frame())
-                .and_then(drain),
-            _ => drain(flate2::bufread::GzDecoder::new(&mut input)),
+                .and_then(|decoder| drain(decoder, &mut room)),
+            _ => drain(flate2::bufread::GzDecoder::new(&mut input), &mut room),
         };
         match read {
             Ok(()) => whole = input.get_ref().offset() - input.buffer().len() as u64,
@@ -64,8 +78,11 @@ fn last_member_end(file: &impl File, from: u64, compression: Compression) -> io:
     }
 }
 
-fn drain(mut decoder: impl Read) -> io::Result<()> {
-    io::copy(&mut decoder, &mut io::sink()).map(drop)
+/// Reads to the end, and takes what was read from `room`.
+fn drain(decoder: impl Read, room: &mut u64) -> io::Result<()> {
+    let read = io::copy(&mut decoder.take(room.saturating_add(1)), &mut io::sink())?;
+    *room = room.checked_sub(read).ok_or_else(|| io::Error::other("it is more than is read"))?;
+    Ok(())
 }
 
 /// Whether an error comes from the decoder and not from the disk.
@@ -100,7 +117,7 @@ mod tests {
         let disk = SimDisk::new(1);
         disk.outside().write("/x", bytes).expect("there is room");
         let file = disk.open(Path::new("/x"), Open::Read).expect("it is there");
-        whole_bytes(&file, from, bytes.len() as u64, compression).expect("it can be read")
+        whole_bytes(&file, from, bytes.len() as u64, compression, Writers::Nobody).expect("it can be read")
     }
 
     #[test]
@@ -129,6 +146,26 @@ mod tests {
             assert_eq!(whole_from(0, &bytes, compression), Whole::Unreadable, "{compression:?}");
             let behind = whole_from(one.len() as u64, &bytes, compression);
             assert_eq!(behind, Whole::Upto(both.len() as u64), "{compression:?}: nothing before it is read");
+        }
+    }
+
+    /// 70 MiB of one letter, and members of nothing, which take as long to read.
+    #[test]
+    fn no_more_is_read_of_the_file_of_a_stranger_than_is_bounded() {
+        let disk = SimDisk::new(1);
+        let stranger = Writers::Others { owner: 8, bits: 0 };
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let large = member(compression, &"x".repeat(70 << 20));
+            disk.outside().write("/x", &large).expect("there is room");
+            let file = disk.open(Path::new("/x"), Open::Read).expect("it is there");
+            let whole = |length, writers| whole_bytes(&file, 0, length, compression, writers).expect("it can be read");
+            let length = large.len() as u64;
+            assert_eq!(whole(length, Writers::Nobody), Whole::Upto(length), "{compression:?}");
+            assert_eq!(whole(length, stranger), Whole::Unreadable, "{compression:?}");
+            assert_eq!(whole(STRANGERS_BYTES_MAX + 1, stranger), Whole::Unreadable, "{compression:?}");
+            let small = member(compression, "x\n");
+            disk.outside().write("/x", &small).expect("there is room");
+            assert_eq!(whole(small.len() as u64, stranger), Whole::Upto(small.len() as u64), "{compression:?}");
         }
     }
 

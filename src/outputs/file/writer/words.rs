@@ -79,6 +79,18 @@ impl std::fmt::Display for Unusable {
 
 impl std::error::Error for Unusable {}
 
+/// A setting that the process has no right to apply.
+#[derive(Debug)]
+pub(super) struct Setting(pub(super) String);
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Setting {}
+
 /// The error for something that no file can be written at.
 pub(super) fn unusable(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, Unusable(why.into()))
@@ -127,9 +139,28 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {what} {}: {error}; {hint}. Its events wait in the write-ahead log", path.display())
 }
 
-/// Why the events of a path are dead letters, and what to do.
-pub(super) fn refusal(path: &Path, error: &io::Error) -> String {
+/// Why the events of a path, whose file has this `owner`, are dead letters after a failure to `what` it, and what to do.
+pub(super) fn refusal(what: &str, path: &Path, owner: Option<u32>, error: &io::Error) -> String {
+    let shown = path.display();
     let link = error.get_ref().and_then(|inner| inner.downcast_ref::<Link>());
-    let next = link.map_or("move away what is there, or choose another `path`", instead_of);
-    format!("cannot create a file at {}: {error}; {next}", path.display())
+    match is_of_path(error) {
+        true => {
+            let next = link.map_or("move away what is there, or choose another `path`", instead_of);
+            format!("cannot create a file at {shown}: {error}; {next}")
+        }
+        false => {
+            let owner =
+                owner.map_or(String::new(), |owner| format!(" (the file belongs to the user with the number {owner})"));
+            format!("cannot {what} {shown}: {error}; others can write there{owner}: take that right from them")
+        }
+    }
+}
+
+/// Why the events of a path are dead letters that somebody keeps changing.
+pub(super) fn barred(path: &Path) -> String {
+    format!(
+        "cannot write to {}: other programs changed or removed it too often while it was written; take the right to write there from \
+         them",
+        path.display()
+    )
 }
