@@ -236,7 +236,8 @@ pub const fn lane_aside_max(bytes: usize) -> usize {
 /// | ranges of a source that is spread over shards | [`SPREAD_RANGES_FREE`] more | 16 |
 /// | beyond these, of all sources that are spread | [`spread_ranges_max`] | 16 |
 ///
-/// A missing source is marked as gone in every log that knows it: at once in the logs over which it was spread, in others at the next start.
+/// A missing source is marked as gone in every log that knows it: at once in the logs over which it was spread, in others at
+/// the next start.
 pub const SPREAD_RANGES_FREE: usize = 16;
 
 /// Maximum ranges that each of `instances` of spread inputs may leave unmerged in the logs, beyond [`SPREAD_RANGES_FREE`] of

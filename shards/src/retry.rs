@@ -1,9 +1,9 @@
 //! How long to wait before the next attempt. Pure functions.
 //!
 //! Guarantees: the limit doubles from `initial` to `max`, and each wait is uniformly distributed below it (full jitter), so
-//! that many clients of a recovering destination do not retry at the same time. A wait is longer than `max` only if the destination asked for that, and never longer than
-//! `after_max`. Does not limit the attempts: the caller decides
-//! when to stop.
+//! that many clients of a recovering destination do not retry at the same time. A wait is longer than `max` only if the
+//! destination asked for that, and never longer than `after_max`. Does not limit the attempts: the caller decides when to
+//! stop.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! Continues to read after a mistake, so that one run reports all of them.
 //!
-//! Guarantees: a wrong word is replaced with the one that is probably meant, any other wrong value is removed, and a stand-in is put
-//! in the place of a missing key; then the rest is read again, until nothing is wrong or what is wrong follows from these changes.
-//! Each mistake is reported once. A value that was read with stand-ins is for further checks only. Bounded: [`FAULTS_MAX`] mistakes of one component, [`ROUNDS_MAX`] times of reading.
+//! Guarantees: a wrong word is replaced with the one that is probably meant, any other wrong value is removed, and a stand-in
+//! is put in the place of a missing key; then the rest is read again, until nothing is wrong or what is wrong follows from
+//! these changes. Each mistake is reported once. A value that was read with stand-ins is for further checks only. Bounded:
+//! [`FAULTS_MAX`] mistakes of one component, [`ROUNDS_MAX`] times of reading.
 
 use super::component::{Mistake, Table};
 use super::de::{Fault, FaultKind};

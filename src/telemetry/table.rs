@@ -1,7 +1,7 @@
 //! The table of all metrics: each is declared here once, with its name, kind, unit, labels and help.
 //!
-//! Guarantees: the scrape and `docs/metrics.md` are made from these rows. A name contains its unit and a counter's name ends with `_total`, as
-//! the naming rules of Prometheus require. Does not read counters.
+//! Guarantees: the scrape and `docs/metrics.md` are made from these rows. A name contains its unit and a counter's name ends
+//! with `_total`, as the naming rules of Prometheus require. Does not read counters.
 
 use tailwater_shards::counters::{DeadLettered, Discard, Interference, Lost};
 

@@ -1,11 +1,11 @@
 //! Yard: where the groups of one lane wait until their dead letters are durable, in the order in which they are to be appended.
 //!
-//! Guarantees: groups of a source leave in the order in which they arrived (invariant E3). Groups of other sources pass a group
-//! whose letters have no space in the dead letter queue, unless lines of them may be in it. The waiting groups are limited by
-//! number and by bytes (invariant E4); only the last group may exceed the limit. Groups without space for their letters have a
-//! limit of their own, so that they do not use up the space of the others. Says which sources have such groups, and which should
-//! not be read for now, so that one source does not use all of the yard. Buffers are reused, so that in steady state none is allocated for a batch. Does
-//! not append and does not wait: the intake does.
+//! Guarantees: groups of a source leave in the order in which they arrived (invariant E3). Groups of other sources pass a
+//! group whose letters have no space in the dead letter queue, unless lines of them may be in it. The waiting groups are
+//! limited by number and by bytes (invariant E4); only the last group may exceed the limit. Groups without space for their
+//! letters have a limit of their own, so that they do not use up the space of the others. Says which sources have such
+//! groups, and which should not be read for now, so that one source does not use all of the yard. Buffers are reused, so that
+//! in steady state none is allocated for a batch. Does not append and does not wait: the intake does.
 
 use crate::batch::SourceKey;
 use crate::dlq::Parcel;

@@ -36,11 +36,11 @@
 //! therefore always have space in a log that is full of events. Version 1 had no such field: there every segment needs the
 //! previous one.
 //!
-//! The first frames are a snapshot (several independent frames if it is long), so that recycling an older segment loses neither
-//! positions nor cursors nor the registry. A full segment ends with a seal, a frame without payload. A mark, also without payload, follows a sync after which nothing was
-//! appended: its header says that everything before it was durable, as the header of any later frame does. After the last frame
-//! follow zeros or stale bytes: a recycled file keeps its old bytes, which have lower sequences and are never taken for current
-//! ones.
+//! The first frames are a snapshot (several independent frames if it is long), so that recycling an older segment loses
+//! neither positions nor cursors nor the registry. A full segment ends with a seal, a frame without payload. A mark, also
+//! without payload, follows a sync after which nothing was appended: its header says that everything before it was durable,
+//! as the header of any later frame does. After the last frame follow zeros or stale bytes: a recycled file keeps its old
+//! bytes, which have lower sequences and are never taken for current ones.
 //!
 //! Segments are removed one by one, each durably before the next. The header of a standby file that an earlier start left behind
 //! is erased before the file is used, so that its old bytes cannot come back under a new name.
@@ -104,12 +104,12 @@
 //! u16 · bytes. The directory is the name up to its last slash. Commit entry: as the payload of a commit frame, preceded by its
 //! length u32.
 //!
-//! Commit payload: output number u8 · flags u8 (1 the state was lost to damage) · 2 zero bytes · state length u32 ·
-//! commit number u64 · cursor count u32 · 4 zero bytes · instance u64 (the log that the output's instance writes
-//! to, 0 for an output with one instance; not in version 1) · (log u64, sequence u64, event u32, 4 zero bytes) each · state
-//! bytes. A cursor names the first event not yet delivered. Of each instance the commit with the highest number wins, in whichever log it is found; of the cursors of all instances of an
-//! output the furthest counts. Bits 40 and up of the number grow with each owner of the output's number: commits of an earlier
-//! owner do not count.
+//! Commit payload: output number u8 · flags u8 (1 the state was lost to damage) · 2 zero bytes · state length u32 · commit
+//! number u64 · cursor count u32 · 4 zero bytes · instance u64 (the log that the output's instance writes to, 0 for an output
+//! with one instance; not in version 1) · (log u64, sequence u64, event u32, 4 zero bytes) each · state bytes. A cursor names
+//! the first event not yet delivered. Of each instance the commit with the highest number wins, in whichever log it is found;
+//! of the cursors of all instances of an output the furthest counts. Bits 40 and up of the number grow with each owner of the
+//! output's number: commits of an earlier owner do not count.
 //!
 //! # Recovery
 //!

@@ -1,10 +1,10 @@
 //! The writer: the only component that appends to a log.
 //!
-//! Guarantees: a group of up to half a segment is appended as a whole or refused before a byte is written. It is published when
-//! all of it is in the file, and from then on it survives the death of the process. Data never uses the space that commits
-//! need, so a full log can always be emptied. A failed write or sync poisons the writer, and nothing is retried (invariant E7).
-//! The snapshot of every segment contains all cursors and outputs, and the positions that half a segment has space for. Never waits: work that may block is returned as
-//! [`super::standby::Maintenance`] and [`SyncTarget`].
+//! Guarantees: a group of up to half a segment is appended as a whole or refused before a byte is written. It is published
+//! when all of it is in the file, and from then on it survives the death of the process. Data never uses the space that
+//! commits need, so a full log can always be emptied. A failed write or sync poisons the writer, and nothing is retried
+//! (invariant E7). The snapshot of every segment contains all cursors and outputs, and the positions that half a segment has
+//! space for. Never waits: work that may block is returned as [`super::standby::Maintenance`] and [`SyncTarget`].
 
 mod durable;
 mod plan;

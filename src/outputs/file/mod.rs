@@ -44,13 +44,13 @@
 //! A start removes only bytes that will be delivered again, so it removes no more than the engine reports ([`Resume`]). There
 //! can be more bytes after the commit than that: if positions come from an older copy of the data directory, if the WAL is
 //! lost, damaged or kept in memory, or if another program appended lines. Each write is recorded before it is made
-//! (`extents.rs`), so after a kill a file that is longer than its last write is not truncated. If a power loss took the last frames of the WAL,
-//! the engine reports less than the sources will repeat. Then bytes that were written before the next commit was due, by a
-//! run that did not end in an orderly way, are removed all the same. In all other cases, complete lines and members stay and
-//! may be repeated. Only an incomplete line or member at the end is removed, and only after the commit. A file is recognised
-//! by its inode number, its creation time and the bytes before its committed length. A file that another program rewrote, or
-//! that reuses the number, is left unchanged. Nothing is appended to half a line (a newline is written first), to half a
-//! member, or to another format (such a file is renamed to `path.aside-1`).
+//! (`extents.rs`), so after a kill a file that is longer than its last write is not truncated. If a power loss took the last
+//! frames of the WAL, the engine reports less than the sources will repeat. Then bytes that were written before the next
+//! commit was due, by a run that did not end in an orderly way, are removed all the same. In all other cases, complete lines
+//! and members stay and may be repeated. Only an incomplete line or member at the end is removed, and only after the commit.
+//! A file is recognised by its inode number, its creation time and the bytes before its committed length. A file that another
+//! program rewrote, or that reuses the number, is left unchanged. Nothing is appended to half a line (a newline is written
+//! first), to half a member, or to another format (such a file is renamed to `path.aside-1`).
 //!
 //! If a file is shorter than at its commit, or missing, another program changed it or its disk lost data. This is reported as
 //! an error, and writing continues at its end.
@@ -158,8 +158,8 @@ pub struct Settings {
     /// umask. Existing files and directories keep theirs.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// The group of new files and directories, by name or number; by default that of the process. The process must be a member of it, or run
-    /// as root.
+    /// The group of new files and directories, by name or number; by default that of the process. The process must be a
+    /// member of it, or run as root.
     #[serde(default)]
     pub group: Option<String>,
     /// How files are compressed.

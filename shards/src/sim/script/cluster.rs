@@ -194,8 +194,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a person does who may not know that an output with waiting events has left: some starts are refused first, which changes nothing,
-    /// and what waits is given up in the next.
+    /// What a person does who may not know that an output with waiting events has left: some starts are refused first, which
+    /// changes nothing, and what waits is given up in the next.
     fn prepare(&mut self, disk: &SimDisk, shards: usize, stop: &Stop) -> Result<Engine<SimEnv>, String> {
         let mut plan = self.setup.plan(shards, &self.ledger);
         let wall = self.simulation.wall();

@@ -1,7 +1,8 @@
 //! Files that wait until another file is read: the generations of a log, oldest first.
 //!
 //! Guarantees: a waiting file is not read until the file it waits for was read up to the length that it had when the wait
-//! began, has failed, must be searched, or was released. So no file waits for one that keeps growing, or for holes. Both are on the same shard.
+//! began, has failed, must be searched, or was released. So no file waits for one that keeps growing, or for holes. Both are
+//! on the same shard.
 
 use super::super::content::FileOf;
 use super::super::post::FileId;

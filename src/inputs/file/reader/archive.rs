@@ -1,7 +1,8 @@
 //! Reading archives: moving to the position, and reporting a damaged end.
 //!
-//! Guarantees: the position in an archive is reached in steps, each in a turn for searches, so that other files get theirs. The bytes before it are
-//! compared as in any file, and an archive of another file is released unread. Does not choose archives: the home shard does.
+//! Guarantees: the position in an archive is reached in steps, each in a turn for searches, so that other files get theirs.
+//! The bytes before it are compared as in any file, and an archive of another file is released unread. Does not choose
+//! archives: the home shard does.
 
 use super::super::content::FileOf;
 use super::super::owner::{Outcome, Taken};

@@ -1,7 +1,8 @@
 //! Finds files that were renamed within their directory.
 //!
 //! Guarantees: a file is known by its identity. A rotated one is found among any number of names, and others among at most
-//! [`NAMES_MAX`] names with its own in front and as many without. Lists no more than [`LISTED_MAX`] names. Does not look in other directories.
+//! [`NAMES_MAX`] names with its own in front and as many without. Lists no more than [`LISTED_MAX`] names. Does not look in
+//! other directories.
 
 use super::*;
 use tailwater_shards::env::located::Located;
