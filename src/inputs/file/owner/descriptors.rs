@@ -77,10 +77,13 @@ impl OpenFiles {
         }
     }
 
-    /// Whether a user has more open files than the others leave to him.
+    /// Whether a user has more open files than the others leave to him. Half of all is shared equally, so whoever has few keeps
+    /// them open.
     fn is_beyond_share(&self, owner: u32) -> bool {
-        let left = self.hard_max.get().saturating_sub(self.all.get());
-        self.by_owner.borrow().get(&owner).is_some_and(|open| *open > SHARE_OF_LEFT * left)
+        let (hard, by_owner) = (self.hard_max.get(), self.by_owner.borrow());
+        let left = hard.saturating_sub(self.all.get());
+        let share = (SHARE_OF_LEFT * left).max(hard / 2 / by_owner.len().max(1));
+        by_owner.get(&owner).is_some_and(|open| *open > share)
     }
 
     fn shed(&self) {
