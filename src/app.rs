@@ -15,6 +15,7 @@ use crate::config::admin::AdminPlan;
 use crate::config::component::{Facts, Table};
 use crate::config::plan::GivenUp;
 use crate::config::raw::Shards;
+use crate::config::room::Room;
 use crate::config::{self, types};
 use crate::outputs::{OutputConfig, gone};
 use crate::process;
@@ -326,7 +327,8 @@ fn engine_plan(
     kept: Vec<Arc<dyn Kept>>,
 ) -> EngineParts {
     let services = services(plan.admin.clone(), admin_bound, exporter, kept);
-    let facts = Facts { timezone: plan.timezone.clone(), ..Facts::of(host_name()) };
+    let room = Arc::new(Room::of(plan.positions_bytes()));
+    let facts = Facts { timezone: plan.timezone.clone(), room, ..Facts::of(host_name()) };
     let used_inputs: Vec<usize> = (0..plan.inputs.len()).filter(|&index| plan.inputs[index].used).collect();
     let used_outputs: Vec<usize> = (0..plan.outputs.len()).filter(|&index| plan.outputs[index].used).collect();
     let label = |id: &str, kind| ComponentLabels { id: id.into(), kind };

@@ -209,6 +209,8 @@ pub struct InputCounters {
     pub unread_bytes: Counter,
     /// Names that are not read because of where links lead.
     pub links_skipped: Counter,
+    /// Files and directories that are not followed yet, because there is no room for them.
+    pub files_waiting: Counter,
 }
 
 impl InputCounters {

@@ -261,6 +261,16 @@ pub const RECENT_FRAMES_MAX: usize = 8;
 /// Larger frames are not kept in memory for readers: they are rare, and it is better to release their buffers.
 pub const RECENT_FRAME_BYTES_MAX: usize = 512 * 1024;
 
+/// Bytes of positions of sources that exist which the log of one shard can hold: seven eighths of what its snapshots have. The rest is
+/// for sources that are gone, for the outputs and for their cursors.
+pub const fn positions_bytes(segment_bytes: u64) -> u64 {
+    segment_bytes / 2 / 8 * 7
+}
+
+/// The least that an input counts for a file that it follows, of [`positions_bytes`]. It bounds the number of followed files, and with
+/// them their memory.
+pub const FOLLOWED_POSITION_BYTES_MIN: usize = 256;
+
 /// Bytes of the longest file path, as limited by the kernel.
 pub const PATH_BYTES_MAX: usize = 4096;
 

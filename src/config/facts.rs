@@ -1,6 +1,7 @@
 //! Facts about the host and the process that components need.
 
 use super::claims::Claims;
+use super::room::Room;
 use crate::codec::zone::Zone;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,12 +17,20 @@ pub struct Facts {
     pub claims: Arc<Claims>,
     /// The outputs that may receive the events of an input.
     pub downstream: Arc<BTreeSet<Arc<str>>>,
+    /// Room for the positions of what inputs follow.
+    pub room: Arc<Room>,
 }
 
 impl Facts {
     /// The facts of a host with UTC as its time zone.
     pub fn of(host: impl Into<Arc<str>>) -> Facts {
-        Facts { host: host.into(), timezone: Zone::UTC, claims: Arc::default(), downstream: Arc::default() }
+        Facts {
+            host: host.into(),
+            timezone: Zone::UTC,
+            claims: Arc::default(),
+            downstream: Arc::default(),
+            room: Arc::default(),
+        }
     }
 
     /// The same facts for an input whose events go to these outputs.

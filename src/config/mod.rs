@@ -30,6 +30,7 @@ pub mod plan;
 pub mod problem;
 pub mod raw;
 pub mod recover;
+pub mod room;
 mod summary;
 pub mod sums;
 pub mod timezone;

@@ -72,6 +72,11 @@ pub struct GivenUp {
 }
 
 impl Plan {
+    /// Bytes of positions that the WALs of all shards can hold.
+    pub fn positions_bytes(&self) -> u64 {
+        limits::positions_bytes(self.wal.segment_bytes).saturating_mul(self.shard_count as u64)
+    }
+
     /// The options to start the application log with.
     pub fn log_options(&self) -> LogOptions {
         let level = match self.log.level {

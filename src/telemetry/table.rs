@@ -128,6 +128,8 @@ metrics! {
         "Bytes in followed files that are not read yet.");
     LINKS_SKIPPED = gauge("file_links_skipped", "links", COMPONENT,
         "Names that an input would read if they were not symbolic links, or hard links that a stranger may have made.");
+    FILES_WAITING = gauge("files_waiting", "files", COMPONENT,
+        "Files and directories that an input does not follow yet, because there is no room for their positions.");
     LOST = counter("lost_bytes_total", "bytes", COMPONENT_REASON,
         "Bytes that disappeared from a source before they were read, by reason.");
     SYNCS = counter("wal_syncs_total", "syncs", SHARD,

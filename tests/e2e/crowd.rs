@@ -1,22 +1,28 @@
 //! More files of an ordinary user than half a segment of the write-ahead log has positions for. The product goes on, over kills
-//! too, and reads the file of somebody else.
+//! too, and reads the file of somebody else; no position is dropped. When files are deleted, others are followed in their place.
+//!
+//! `TAILWATER_CROWD` sets the number of files that the user makes in each of two folders.
 
 use crate::case::Case;
+use crate::metrics;
 use crate::product::{Product, give_away, is_root};
 use crate::running::append;
 use crate::wait::wait_for;
 use std::fs;
 use std::process::Command;
 
-const FILES: u64 = 1_500;
+/// Number of files in each folder.
+fn files() -> u64 {
+    std::env::var("TAILWATER_CROWD").ok().and_then(|files| files.parse().ok()).unwrap_or(1_500)
+}
 
-/// Makes `FILES` files with names of 200 bytes and a line each, as an ordinary user; without root as this one.
+/// Makes files with names of 200 bytes and a line each, as an ordinary user; without root as this one.
 fn crowd(case: &Case, folder: &str) {
     let folder = case.path(folder);
     fs::create_dir(&folder).expect("a folder");
     give_away(&folder);
-    let name = "n".repeat(190);
-    let script = format!("i=0; while [ $i -lt {FILES} ]; do echo line $i of {name} > {name}$i.log; i=$((i+1)); done");
+    let (name, files) = ("n".repeat(190), files());
+    let script = format!("i=0; while [ $i -lt {files} ]; do echo line $i of {name} > {name}$i.log; i=$((i+1)); done");
     let mut command = Command::new(if is_root() { "setpriv" } else { "sh" });
     if is_root() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", "sh"]);
@@ -43,7 +49,7 @@ fn a_crowd_of_files_ends_neither_the_process_nor_a_later_start() {
     let input = format!("{{type: file, max_line_bytes: 4KiB, include: [\"{include}\"]}}");
     let config = case.configure(&input, &case.json_output());
     let mut product = Product::start(&case, &config);
-    product.expect("positions of");
+    product.expect("not followed yet");
     wait_for_line(&case, &mut product, "before the crowd");
     crowd(&case, "logs/late");
     append(&neighbour, b"after the crowd\n");
@@ -51,10 +57,26 @@ fn a_crowd_of_files_ends_neither_the_process_nor_a_later_start() {
     for start in 1..=2 {
         product.kill();
         product = Product::start(&case, &config);
-        product.expect("positions of");
+        product.expect("not followed yet");
         append(&neighbour, format!("after start {start}\n").as_bytes());
         wait_for_line(&case, &mut product, &format!("after start {start}"));
     }
+    wait_for_waiting(&case, &mut product, |waiting| waiting > files() / 2);
+    let dropped = metrics::sum(case.admin_port, "tailwater_wal_positions_dropped_total", &[]);
+    assert_eq!(dropped, Ok(0), "what is followed fits into the log");
+    fs::remove_dir_all(case.path("logs/early")).expect("a removal");
+    wait_for_waiting(&case, &mut product, |waiting| waiting < files() / 2 || files() > 1_500);
+    fs::remove_dir_all(case.path("logs/late")).expect("a removal");
+    wait_for_waiting(&case, &mut product, |waiting| waiting == 0);
     assert!(product.is_running(), "{}", product.state());
     product.terminate();
+}
+
+fn wait_for_waiting(case: &Case, product: &mut Product, is_right: impl Fn(u64) -> bool) {
+    wait_for("the number of files that wait", || {
+        match metrics::sum(case.admin_port, "tailwater_files_waiting", &[])? {
+            waiting if is_right(waiting) => Ok(()),
+            waiting => Err(format!("{waiting} wait\n{}", product.state())),
+        }
+    });
 }

@@ -49,6 +49,11 @@ pub trait Located: Sized + Send + 'static {
     }
     /// `most` of the names in this directory, in no order. Takes memory for no more.
     fn list_some(&self, most: usize) -> io::Result<Vec<DirEntry>>;
+    /// Visits the names in this directory, in no order. On a real disk, only one of them is in memory at a time.
+    fn each(&self, visit: &mut dyn FnMut(DirEntry)) -> io::Result<()> {
+        self.list()?.into_iter().for_each(visit);
+        Ok(())
+    }
     /// Opens a name in this directory for reading and writing, and creates it if it is missing. A symbolic link is refused, and so
     /// is everything that is not a regular file. `WouldBlock` if a lease on it is in the way.
     fn create(&self, name: &OsStr, how: Open) -> io::Result<Self::File>;

@@ -450,6 +450,12 @@ pub(super) fn creation_mode(how: Open) -> u32 {
 /// `most` of the names in a directory.
 pub(super) fn list(directory: &Path, most: usize) -> io::Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
+    each(directory, most, &mut |entry| entries.push(entry))?;
+    Ok(entries)
+}
+
+/// Visits `most` of the names in a directory.
+pub(super) fn each(directory: &Path, most: usize, visit: &mut dyn FnMut(DirEntry)) -> io::Result<()> {
     for entry in counted(fs::read_dir(directory))?.take(most) {
         let entry = entry?;
         let (directory, link) = match entry.file_type() {
@@ -458,9 +464,9 @@ pub(super) fn list(directory: &Path, most: usize) -> io::Result<Vec<DirEntry>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        entries.push(DirEntry { name: entry.file_name(), directory, link });
+        visit(DirEntry { name: entry.file_name(), directory, link });
     }
-    Ok(entries)
+    Ok(())
 }
 
 /// The last `left` bytes of `parts`.

@@ -217,6 +217,13 @@ impl Located for RealLocated {
         }
     }
 
+    fn each(&self, visit: &mut dyn FnMut(DirEntry)) -> io::Result<()> {
+        match &self.0 {
+            Inner::Handle(handle) => super::disk::each(&behind(handle), usize::MAX, visit),
+            Inner::Memory(place) => place.each(visit),
+        }
+    }
+
     fn create(&self, name: &OsStr, how: Open) -> io::Result<RealFile> {
         match &self.0 {
             Inner::Handle(handle) => counted(create_at(handle, name, how, libc::O_NOFOLLOW)),

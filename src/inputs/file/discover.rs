@@ -2,22 +2,38 @@
 //!
 //! Guarantees: a directory is listed again if its modification time changed, and for some time after a change, because the
 //! clock behind that time is coarse. What is listed is the directory that the rules for links allow. A directory that has not
-//! changed costs one system call. Listing runs where blocking is allowed. Does not open files and keeps no state: the home shard
-//! does.
+//! changed costs one system call. Listing runs where blocking is allowed, and keeps and returns a limited number of names that are
+//! not known, at least some of each user; the others are counted, and returned by later looks. Does not open files and keeps no
+//! state: the home shard does.
 
-use super::identity::Inode;
+use super::identity::{Inode, Memory};
 use super::own::is_own;
 use super::patterns::Patterns;
-use super::scout::{Place, Refusal, Scout};
-use std::collections::HashSet;
-use std::ffi::OsString;
+use super::scout::{Place, Refusal, Scout, Spot};
+use crate::config::room::Claim;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tailwater_shards::env::located::{Links, Located, is_link_refused};
 use tailwater_shards::env::{DirEntry, Disk, FileKind, Stat, Timestamp};
 
-/// Maximum number of directories that one input scans.
-pub const DIRECTORIES_MAX: usize = 10_000;
+/// Maximum number of directories that one input scans. No user gets all of them (see [`crate::config::room`]).
+pub const DIRECTORIES_MAX: u64 = if cfg!(test) { 100 } else { 10_000 };
+
+/// Number of names after which other work is done before the next directory is looked at.
+const LOOK_NAMES_MAX: usize = if cfg!(test) { 100 } else { 32 * 1024 };
+
+/// Number of new names in a directory that are checked in one look; what is behind them, in the next one.
+const CHECKED_MAX: u64 = if cfg!(test) { 100 } else { 64 * 1024 };
+
+/// Number of new names that one look at a directory returns, and how many of them may belong to one user.
+const NEW_MAX: usize = if cfg!(test) { 80 } else { 16 * 1024 };
+const NEW_OF_OWNER_MAX: u64 = if cfg!(test) { 40 } else { 4 * 1024 };
+
+/// Number of new names in a directory that are returned although they are not read because of links.
+pub const REFUSED_MAX: u64 = if cfg!(test) { 8 } else { 1000 };
 
 /// A directory that changed less than this before it was listed is listed again: a later change may not alter its
 /// modification time.
@@ -54,6 +70,18 @@ impl Stamp {
     }
 }
 
+/// What each wanted name in a directory leads to.
+pub type Names = HashMap<OsString, Named>;
+
+/// A wanted name.
+#[derive(Clone, Copy)]
+pub struct Named {
+    /// What it leads to.
+    pub inode: Inode,
+    /// The room that it uses.
+    pub claim: Claim,
+}
+
 /// A request to check one directory.
 pub struct Request {
     /// The directory.
@@ -62,8 +90,35 @@ pub struct Request {
     pub stamp: Option<Stamp>,
     /// Names to check even if the directory is unchanged: links, names that failed before, names from watch events.
     pub names: HashSet<OsString>,
-    /// If set, only `names` and names that are not in this set are checked.
-    pub known: Option<HashSet<OsString>>,
+    /// The names that are known.
+    pub known: Arc<Names>,
+    /// Its subdirectories that are known.
+    pub below: Arc<HashSet<OsString>>,
+    /// Which names are checked.
+    pub scope: Scope,
+    /// Number of names that are not known and have been counted only by the last check.
+    pub skip: u64,
+}
+
+/// Which names of a directory are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// The requested ones, and those that are not known.
+    New,
+    /// The requested ones: the directory is not listed, however many names it has.
+    Named,
+}
+
+/// A subdirectory that may hold matches.
+pub struct Below {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its inode, if its name is a link.
+    pub link: Option<Inode>,
+    /// The user that owns it.
+    pub owner: u32,
 }
 
 /// A wanted name in a directory.
@@ -84,6 +139,15 @@ pub enum Found {
     Failed(io::Error),
     /// It has not changed; only the requested names were checked.
     Same(Vec<Entry>),
+    /// Only the requested names were checked.
+    Looked {
+        /// Those that are there.
+        entries: Vec<Entry>,
+        /// Those that are not.
+        gone: Vec<OsString>,
+        /// Those that are directories which may hold matches.
+        directories: Vec<Below>,
+    },
     /// It cannot be listed. The files in it whose paths are patterns were checked.
     Named {
         /// These files.
@@ -92,18 +156,27 @@ pub enum Found {
         error: Option<io::Error>,
     },
     /// The directory was listed.
-    Listed {
-        /// The stamp from just before it was listed.
-        stamp: Stamp,
-        /// All wanted names in it.
-        present: HashSet<OsString>,
-        /// The names that were checked.
-        entries: Vec<Entry>,
-        /// Subdirectories that may hold matches; with the inode if it is a link.
-        directories: Vec<(PathBuf, Option<Inode>)>,
-        /// Links that are not followed.
-        links: LinksSeen,
-    },
+    Listed(Box<Listed>),
+}
+
+/// What is in a directory that was listed.
+pub struct Listed {
+    /// The stamp from just before it was listed.
+    pub stamp: Stamp,
+    /// Names that are known or were requested, and are not there.
+    pub gone: HashSet<OsString>,
+    /// The wanted names that were checked and are new, changed or requested.
+    pub entries: Vec<Entry>,
+    /// Subdirectories that are new.
+    pub directories: Vec<Below>,
+    /// Links that are not followed.
+    pub links: LinksSeen,
+    /// Number of names and of subdirectories that are new and not among these, because there are too many.
+    pub more: u64,
+    /// The same of names that are refused because of links.
+    pub more_refused: u64,
+    /// How many new names the next check should skip, because this one has only counted those behind them.
+    pub next: Option<u64>,
 }
 
 /// Names that would be wanted if they were not symbolic links.
@@ -129,20 +202,41 @@ impl Entry {
     }
 }
 
-/// Checks directories. Blocks.
-pub fn look<D: Disk>(disk: &D, patterns: &Patterns, requests: &[Request], wall: Timestamp) -> Vec<Found> {
+/// Checks directories, and stops after the first one with which [`LOOK_NAMES_MAX`] names were seen. Returns the results for those
+/// that were checked. New names whose inode is in `memory` are returned however many there are. Blocks.
+pub fn look<D: Disk>(
+    disk: &D,
+    patterns: &Patterns,
+    requests: &[Request],
+    wall: Timestamp,
+    memory: Option<&Memory>,
+) -> Vec<Found> {
     let scout = Scout::new(disk, patterns);
-    requests.iter().map(|request| look_at(&scout, request, wall)).collect()
+    let (mut found, mut seen) = (Vec::new(), 0);
+    for request in requests {
+        if seen >= LOOK_NAMES_MAX {
+            break;
+        }
+        found.push(look_at(&scout, request, wall, memory, &mut seen));
+    }
+    found
 }
 
-fn look_at<D: Disk>(scout: &Scout<'_, D>, request: &Request, wall: Timestamp) -> Found {
+fn look_at<D: Disk>(
+    scout: &Scout<'_, D>,
+    request: &Request,
+    wall: Timestamp,
+    memory: Option<&Memory>,
+    seen: &mut usize,
+) -> Found {
     // Nothing is judged by this look, which passes links: it only shows that nothing has changed.
     let stat = match scout.disk.stat(&request.directory) {
         Ok(stat) if stat.kind == FileKind::Directory => stat,
         Ok(_) => return Found::Missing,
         Err(error) => return missing_or_failed(error),
     };
-    let last = request.stamp.filter(|last| request.known.is_none() && last.settled && *last == stamp_of(&stat, wall));
+    let last =
+        request.stamp.filter(|last| request.scope == Scope::All && last.settled && *last == stamp_of(&stat, wall));
     if last.is_some() && request.names.is_empty() {
         return Found::Same(Vec::new());
     }
@@ -157,8 +251,16 @@ fn look_at<D: Disk>(scout: &Scout<'_, D>, request: &Request, wall: Timestamp) ->
     if last == Some(stamp) {
         return Found::Same(request.names.iter().map(|name| entry(scout, &place, name.clone(), None)).collect());
     }
-    match place.handle.list() {
-        Ok(names) => listed(scout, request, &place, stamp, names),
+    if request.scope == Scope::Named {
+        *seen += request.names.len();
+        return looked(scout, request, &place);
+    }
+    let mut listing = Listing::new(scout, request, &place, memory);
+    match place.handle.each(&mut |entry| listing.visit(entry)) {
+        Ok(()) => {
+            *seen += listing.visited;
+            listing.end(stamp)
+        }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => named(scout, request, &place, error),
         Err(error) => missing_or_failed(error),
     }
@@ -187,53 +289,208 @@ fn named<D: Disk>(scout: &Scout<'_, D>, request: &Request, place: &Place<D::Loca
     Found::Named { entries, error: patterns.needs_list(&request.directory).then_some(error) }
 }
 
-fn listed<D: Disk>(
-    scout: &Scout<'_, D>,
-    request: &Request,
-    place: &Place<D::Located>,
-    stamp: Stamp,
-    names: Vec<DirEntry>,
-) -> Found {
+/// Checks the requested names only.
+fn looked<D: Disk>(scout: &Scout<'_, D>, request: &Request, place: &Place<D::Located>) -> Found {
     let patterns = scout.patterns;
-    let (mut present, mut entries, mut directories) = (HashSet::new(), Vec::new(), Vec::new());
-    let mut links = LinksSeen::default();
-    for found in names {
-        let path = request.directory.join(&found.name);
+    let (mut entries, mut gone, mut directories) = (Vec::new(), Vec::new(), Vec::new());
+    for name in &request.names {
+        let path = request.directory.join(name);
         let (as_file, as_directory) = (patterns.wants_file(&path), patterns.wants_directory(&path));
-        if found.directory {
-            if as_directory {
-                directories.push((path, None));
-            }
+        if !as_file && !as_directory {
             continue;
         }
-        if found.link && !patterns.links.follow {
-            if as_file || as_directory {
-                links.add(found.name);
+        match place.handle.stat_name(name) {
+            Err(error) if is_absent(&error) => gone.push(name.clone()),
+            Ok(stat) if stat.kind == FileKind::Directory => {
+                if as_directory {
+                    directories.push(Below { path, link: None, owner: stat.owner });
+                }
             }
-            continue;
+            _ => {
+                let found = if as_directory { scout.find_in(place, name).ok() } else { None };
+                match found.filter(|spot| spot.stat.kind == FileKind::Directory) {
+                    Some(Spot { stat, .. }) => {
+                        directories.push(Below { path, link: Some(Inode::of(&stat)), owner: stat.owner });
+                    }
+                    None if as_file => entries.push(entry(scout, place, name.clone(), None)),
+                    None => {}
+                }
+            }
+        }
+    }
+    Found::Looked { entries, gone, directories }
+}
+
+/// The names of a directory, while they are listed. What it keeps is bounded by the names that are known and by limits per user.
+struct Listing<'a, D: Disk> {
+    scout: &'a Scout<'a, D>,
+    request: &'a Request,
+    place: &'a Place<D::Located>,
+    memory: Option<&'a Memory>,
+    /// Names that are known or were requested.
+    seen: HashSet<OsString>,
+    entries: Vec<Entry>,
+    directories: Vec<Below>,
+    links: LinksSeen,
+    /// Number of new names and subdirectories of each user.
+    owners: HashMap<u32, u64>,
+    visited: usize,
+    /// Number of wanted names that are not known, and of those that were checked.
+    new: u64,
+    checked: u64,
+    more: u64,
+    refused: u64,
+}
+
+impl<'a, D: Disk> Listing<'a, D> {
+    fn new(
+        scout: &'a Scout<'a, D>,
+        request: &'a Request,
+        place: &'a Place<D::Located>,
+        memory: Option<&'a Memory>,
+    ) -> Listing<'a, D> {
+        Listing {
+            scout,
+            request,
+            place,
+            memory,
+            seen: HashSet::new(),
+            entries: Vec::new(),
+            directories: Vec::new(),
+            links: LinksSeen::default(),
+            owners: HashMap::new(),
+            visited: 0,
+            new: 0,
+            checked: 0,
+            more: 0,
+            refused: 0,
+        }
+    }
+
+    fn visit(&mut self, found: DirEntry) {
+        self.visited += 1;
+        let (scout, request) = (self.scout, self.request);
+        let path = request.directory.join(&found.name);
+        let (as_file, as_directory) = (scout.patterns.wants_file(&path), scout.patterns.wants_directory(&path));
+        if found.directory {
+            if as_directory && !request.below.contains(&found.name) {
+                self.visit_directory(path, &found.name);
+            }
+            return;
+        }
+        if !(as_file || found.link && as_directory) {
+            return;
+        }
+        if found.link && !scout.patterns.links.follow {
+            return self.links.add(found.name);
         }
         if found.link
             && as_directory
-            && let Ok(spot) = scout.find_in(place, &found.name)
-            && spot.stat.kind == FileKind::Directory
+            && let Ok(Spot { stat, .. }) = scout.find_in(self.place, &found.name)
+            && stat.kind == FileKind::Directory
         {
-            directories.push((path, Some(Inode::of(&spot.stat))));
-            continue;
+            self.add_directory(Below { path, link: Some(Inode::of(&stat)), owner: stat.owner });
+            return;
         }
-        if as_file || found.link && as_directory {
-            let skip = request.known.as_ref().is_some_and(|known| known.contains(&found.name));
-            if !skip || request.names.contains(&found.name) {
-                let entry = entry(scout, place, found.name.clone(), Some(found.link));
-                // A link that only a directory could be wanted for, and that leads to none.
-                if !as_file && entry.refusal().is_none() {
-                    continue;
-                }
-                entries.push(entry);
+        self.visit_file(found, as_file);
+    }
+
+    fn visit_file(&mut self, found: DirEntry, as_file: bool) {
+        let request = self.request;
+        let (known, is_requested) = (request.known.get(&found.name), request.names.contains(&found.name));
+        let is_new = known.is_none() && !is_requested;
+        if !is_new {
+            self.seen.insert(found.name.clone());
+        } else if !self.is_checked() {
+            self.more += 1;
+            return;
+        }
+        if known.is_some() && !is_requested && request.scope == Scope::New {
+            return;
+        }
+        let entry = entry(self.scout, self.place, found.name, Some(found.link));
+        // A link that only a directory could be wanted for, and that leads to none.
+        if !as_file && entry.refusal().is_none() {
+            return;
+        }
+        if is_new && entry.refusal().is_some() {
+            self.refused += 1;
+            if self.refused <= REFUSED_MAX {
+                self.entries.push(entry);
             }
-            present.insert(found.name);
+            return;
+        }
+        let is_same = |stat: &Stat| known.is_some_and(|known| known.inode == Inode::of(stat));
+        if !is_requested && entry.target.is_none() && entry.stat.as_ref().is_ok_and(is_same) {
+            return;
+        }
+        let is_remembered = |stat: &Stat| self.memory.is_some_and(|memory| memory.has_inode(stat.inode));
+        if is_new
+            && let Ok(stat) = &entry.stat
+            && !is_remembered(stat)
+            && !self.is_within_limit(stat.owner)
+        {
+            self.more += 1;
+            return;
+        }
+        self.entries.push(entry);
+    }
+
+    /// Whether the next new name is to be checked: they are checked in turns if there are too many.
+    fn is_checked(&mut self) -> bool {
+        self.new += 1;
+        // At a start, what an earlier run read is not known before it was checked.
+        let is_first = self.memory.is_some();
+        let is_checked = is_first || self.new > self.request.skip && self.checked < CHECKED_MAX;
+        self.checked += u64::from(is_checked);
+        is_checked
+    }
+
+    /// Counts a new name of a user. Returns whether it may be one of those that are returned.
+    fn is_within_limit(&mut self, owner: u32) -> bool {
+        if self.entries.len() + self.directories.len() >= NEW_MAX || self.owners.len() >= NEW_MAX {
+            return false;
+        }
+        let of_owner = self.owners.entry(owner).or_default();
+        *of_owner += 1;
+        *of_owner <= NEW_OF_OWNER_MAX
+    }
+
+    fn visit_directory(&mut self, path: PathBuf, name: &OsStr) {
+        if !self.is_checked() {
+            self.more += 1;
+        } else if let Ok(stat) = self.place.handle.stat_name(name)
+            && stat.kind == FileKind::Directory
+        {
+            self.add_directory(Below { path, link: None, owner: stat.owner });
         }
     }
-    Found::Listed { stamp, present, entries, directories, links }
+
+    fn add_directory(&mut self, below: Below) {
+        if self.request.below.contains(below.path.file_name().unwrap_or_default()) {
+            return;
+        }
+        match self.is_within_limit(below.owner) {
+            true => self.directories.push(below),
+            false => self.more += 1,
+        }
+    }
+
+    fn end(self, stamp: Stamp) -> Found {
+        let (request, seen) = (self.request, self.seen);
+        let gone = request.known.keys().chain(&request.names).filter(|name| !seen.contains(*name)).cloned().collect();
+        let last = request.skip + self.checked;
+        Found::Listed(Box::new(Listed {
+            stamp,
+            gone,
+            entries: self.entries,
+            directories: self.directories,
+            links: self.links,
+            more: self.more,
+            more_refused: self.refused.saturating_sub(REFUSED_MAX),
+            next: (last < self.new).then_some(last),
+        }))
+    }
 }
 
 /// A name in a directory. `link` says whether it is a symbolic link, if that is known.

@@ -256,6 +256,11 @@ impl Memory {
         self.ends.of_copy(bytes, length, marker_at)
     }
 
+    /// Whether a source with this inode number is remembered.
+    pub fn has_inode(&self, number: u64) -> bool {
+        self.by_inode.contains_key(&number)
+    }
+
     /// Number of sources that are remembered.
     pub fn len(&self) -> usize {
         self.by_key.len()

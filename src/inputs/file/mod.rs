@@ -43,6 +43,7 @@ use crate::codec::encoding::Encoding;
 use crate::codec::envelope::EnvelopeKind;
 use crate::codec::framing::{LineTooLong, Rules};
 use crate::config::component::{Component, Facts, InputSettings, Mistake};
+use crate::config::room::Room;
 use crate::config::timezone::Timezone;
 use crate::config::types::{ByteSize, FieldNames, OnConflict, Period, Ring};
 use crate::parsers::{Events, Parse};
@@ -226,7 +227,7 @@ impl Settings {
 
 impl<E: Env> InputSettings<E> for Settings {
     fn spec(&self, facts: &Facts) -> Arc<dyn InputSpec<E>> {
-        Arc::new(Spec(self.clone(), Own::new(facts)))
+        Arc::new(Spec(self.clone(), Own::new(facts), facts.room.clone()))
     }
 
     fn events(&self) -> Events {
@@ -278,7 +279,7 @@ impl<E: Env> InputSettings<E> for Settings {
 }
 
 /// Checked settings on their way to the shards.
-struct Spec(Settings, Own);
+struct Spec(Settings, Own, Arc<Room>);
 
 impl<E: Env> InputSpec<E> for Spec {
     fn placement(&self) -> Placement {
@@ -286,7 +287,7 @@ impl<E: Env> InputSpec<E> for Spec {
     }
 
     fn run(&self, context: InputContext<E>) -> LocalFuture<'static, Result<(), PluginError>> {
-        let (settings, own) = (self.0.clone(), self.1.clone());
+        let (settings, own, room) = (self.0.clone(), self.1.clone(), self.2.clone());
         Box::pin(async move {
             let (disk, data_dir) = (context.env.disk().clone(), context.data_dir.clone());
             let look = move || (disk.canonical(Path::new(".")), own.with_process(&disk, &data_dir));
@@ -300,6 +301,7 @@ impl<E: Env> InputSpec<E> for Spec {
                 start_at: settings.start_at,
                 ignore_older: settings.ignore_older.map(|age| age.0),
                 patterns: patterns.clone(),
+                room,
             });
             let post = Rc::new(post::Post::new(context.peers.clone(), context.shards));
             let owner = Rc::new(owner::Owner::new(&context, options.clone(), post.clone()));

@@ -23,6 +23,7 @@ use super::notes::{Note, Notes};
 use super::patterns::Patterns;
 use super::post::{FileId, Post, Replacement, Successor, ToHome};
 use crate::codec::framing::Rules;
+use crate::config::room::Room;
 use descriptors::OpenFiles;
 use generations::Turn;
 use std::cell::{Cell, RefCell};
@@ -63,6 +64,8 @@ pub struct Options {
     pub ignore_older: Option<Duration>,
     /// What is read, and where links may lead.
     pub patterns: Arc<Patterns>,
+    /// Room for what is followed.
+    pub room: Arc<Room>,
 }
 
 /// A followed file and its state among the others.

@@ -141,7 +141,18 @@ impl Patterns {
         longest(self.include.matches(path).into_iter().map(|index| self.bases[index].1.as_path()))
     }
 
-    /// The same for a directory that is scanned, or that holds files of an earlier run.
+    /// The top directory of the tree in which a path is: directly below where the search begins.
+    pub fn tree_of(&self, path: &Path) -> PathBuf {
+        let base = self.base_of(path);
+        tree(base, path.parent().unwrap_or(base))
+    }
+
+    /// The same for a directory.
+    pub fn tree_of_directory(&self, directory: &Path) -> PathBuf {
+        tree(self.base_of_directory(directory), directory)
+    }
+
+    /// Where the search for a directory begins that is scanned, or that holds files of an earlier run.
     pub fn base_of_directory(&self, directory: &Path) -> &Path {
         longest(self.bases.iter().map(|base| base.1.as_path()).filter(|base| directory.starts_with(base)))
     }
@@ -178,6 +189,12 @@ impl Patterns {
     pub fn matches(&self, index: usize, path: &Path) -> bool {
         self.include.matches(path).contains(&index)
     }
+}
+
+/// The directory directly below `base` that has or is `directory`.
+fn tree(base: &Path, directory: &Path) -> PathBuf {
+    let below = directory.strip_prefix(base).ok();
+    below.and_then(|below| below.components().next()).map_or_else(|| base.to_path_buf(), |top| base.join(top))
 }
 
 fn longest<'a>(bases: impl Iterator<Item = &'a Path>) -> &'a Path {

@@ -4,7 +4,7 @@
 //! hundred thousand files of another one. In a directory the files of an owner are followed in the order of their modification
 //! time, and so are all that are taken together. Files that took the path of a followed file come first in their directory.
 //! Each path waits once. Adding and taking are cheap, however many wait. Does not bound how many wait: what is added has been
-//! admitted.
+//! admitted (see [`super::crowd`]).
 
 use super::Unknown;
 use std::cmp::Reverse;
@@ -39,6 +39,11 @@ impl Queue {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// Number of files that wait.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
     }
 
     /// Whether files wait that were there when the input began to look.

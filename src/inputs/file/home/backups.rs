@@ -51,7 +51,7 @@ impl<E: Env> Home<'_, E> {
     /// The paths of the files that are being compared.
     pub(super) fn offered_paths(&self) -> Vec<PathBuf> {
         let of = |(path, one): (&PathBuf, &Directory)| {
-            let offered = one.names.iter().filter(|(_, inode)| self.offered.contains_key(inode));
+            let offered = one.names.iter().filter(|(_, named)| self.offered.contains_key(&named.inode));
             offered.map(|(name, _)| path.join(name)).collect::<Vec<_>>()
         };
         if self.offered.is_empty() { Vec::new() } else { self.directories.iter().flat_map(of).collect() }

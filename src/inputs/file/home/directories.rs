@@ -5,30 +5,32 @@
 
 use super::super::away;
 use super::super::content::FileOf;
-use super::super::discover::{self, Entry, Found, Request, Stamp};
+use super::super::discover::{self, Below, Entry, Found, Listed, Named, Request, Scope, Stamp};
 use super::super::identity::Inode;
 use super::super::own::is_own;
 use super::super::post::{FileId, ToOwner};
 use super::super::scout::Refusal;
 use super::{Directory, Home, Unknown};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::io;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tailwater_shards::env::{Env, ShardId, Stat};
 
 /// Number of links that are checked in a directory every second. If there are more, they are checked in turn, each at most every
 /// ten seconds.
 const LINKS_EACH_TICK: usize = 100;
 
-/// What was seen of the names in a directory.
-#[derive(Default)]
-struct Seen {
-    /// What they lead to.
-    now: HashMap<OsString, Stat>,
-    /// Those that are not read because of links.
-    refused: HashSet<OsString>,
-}
+/// Number of names in a directory, and of directories with events, up to which each directory with an event is listed. Beyond, only
+/// the names in the events are looked at.
+const LISTED_NAMES_MAX: usize = if cfg!(test) { 64 } else { 1024 };
+const LISTED_DIRECTORIES_MAX: usize = 64;
+
+/// Number of files that wait to be followed up to which the rest of a large directory is looked at without a pause.
+const QUEUED_MAX: usize = 4 * 1024;
+
+/// Number of directories that are checked before other work is done.
+const SWEEP_MAX: usize = 1000;
 
 impl<E: Env> Home<'_, E> {
     /// Checks all directories that may have changed.
@@ -37,25 +39,50 @@ impl<E: Env> Home<'_, E> {
         for base in bases {
             self.directories.entry(base).or_default();
         }
-        let all: Vec<PathBuf> = self.directories.keys().cloned().collect();
-        let tick = self.ticks;
-        let requests = all.into_iter().map(|path| {
-            let directory = &self.directories[&path];
-            let count = directory.links.len() + directory.refused.len();
-            let links = directory.links.iter().chain(&directory.refused).enumerate();
-            let every = count.div_ceil(LINKS_EACH_TICK).max(10) as u64;
-            let due = |number: usize| count <= LINKS_EACH_TICK || (number as u64 + tick).is_multiple_of(every);
-            let mut names: HashSet<OsString> =
-                links.filter(|(number, _)| due(*number)).map(|(_, name)| name.clone()).collect();
-            names.extend(directory.retry.iter().cloned());
-            Request { stamp: directory.stamp, directory: path, names, known: None }
-        });
-        let requests = requests.collect();
-        self.look(requests).await;
+        self.sweep_again = true;
         if !self.scanned {
+            self.sweep_some().await;
+            while !self.sweep.is_empty() {
+                self.sweep_some().await;
+            }
             self.find_missing().await;
             self.scanned = true;
         }
+    }
+
+    /// Checks a number of the directories that are still to be checked.
+    pub(super) async fn sweep_some(&mut self) {
+        // A scan that has begun goes on to its end, so that no directory is always among those that are left.
+        if self.sweep.is_empty() && std::mem::take(&mut self.sweep_again) {
+            self.sweep.extend(self.directories.keys().cloned());
+        }
+        let some = self.sweep.len().min(SWEEP_MAX);
+        let all: Vec<PathBuf> = self.sweep.drain(..some).collect();
+        let requests: Vec<Request> = all.into_iter().filter_map(|path| self.request(path)).collect();
+        if !requests.is_empty() {
+            self.look(requests).await;
+        }
+    }
+
+    /// A look at a directory, as far as it has changed.
+    fn request(&self, path: PathBuf) -> Option<Request> {
+        let (directory, tick) = (self.directories.get(&path)?, self.ticks);
+        let count = directory.links.len() + directory.refused.len();
+        let links = directory.links.iter().chain(&directory.refused).enumerate();
+        let every = count.div_ceil(LINKS_EACH_TICK).max(10) as u64;
+        let due = |number: usize| count <= LINKS_EACH_TICK || (number as u64 + tick).is_multiple_of(every);
+        let mut names: HashSet<OsString> =
+            links.filter(|(number, _)| due(*number)).map(|(_, name)| name.clone()).collect();
+        names.extend(directory.retry.iter().cloned());
+        Some(Request {
+            stamp: directory.stamp,
+            directory: path,
+            names,
+            known: directory.names.clone(),
+            below: directory.below.clone(),
+            scope: Scope::All,
+            skip: directory.skip,
+        })
     }
 
     pub(super) async fn look_at_events(&mut self) {
@@ -66,7 +93,7 @@ impl<E: Env> Home<'_, E> {
             for directory in self.directories.values_mut() {
                 directory.stamp = directory.stamp.map(Stamp::unsettled);
             }
-            self.rescan().await;
+            self.sweep_again = true;
             return;
         }
         if events.ancestors || !events.gone.is_empty() {
@@ -75,15 +102,20 @@ impl<E: Env> Home<'_, E> {
                     directory.stamp = None;
                 }
             }
-            self.rescan().await;
+            self.sweep_again = true;
         }
+        let are_many = events.names.len() > LISTED_DIRECTORIES_MAX;
         let requests = events.names.into_iter().filter_map(|(path, names)| {
             let directory = self.directories.get(&path)?;
+            let is_large = are_many || directory.names.len() > LISTED_NAMES_MAX || directory.crowded > 0;
             Some(Request {
-                known: Some(directory.names.keys().cloned().collect()),
                 stamp: None,
                 directory: path,
                 names,
+                known: directory.names.clone(),
+                below: directory.below.clone(),
+                scope: if is_large { Scope::Named } else { Scope::New },
+                skip: 0,
             })
         });
         let requests: Vec<Request> = requests.collect();
@@ -92,39 +124,49 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Checks directories, then the directories found in them, and follows new files.
+    /// Checks directories, as many as are few enough names together, and follows new files. The others, and directories found in
+    /// them, are checked next.
     async fn look(&mut self, mut requests: Vec<Request>) {
-        while !requests.is_empty() {
-            for request in &requests {
-                // Watched before it is listed: a file that is created in between then shows up in at least one of the two.
-                if self.watcher.watch(&request.directory) {
-                    self.name_files(&request.directory);
-                }
-            }
-            let disk = self.context.env.disk().clone();
-            let patterns = self.patterns.clone();
-            let wall = self.context.env.wall();
-            let work = move || (discover::look(&disk, &patterns, &requests, wall), requests);
-            let (found, asked) = self.context.env.blocking(work).await;
-            requests = Vec::new();
-            // A file that was released may have freed its inode number for one that was just found.
-            self.read_mail();
-            for (request, found) in asked.into_iter().zip(found) {
-                self.apply(request, found, &mut requests);
-            }
-            self.say_changes();
-            if self.scanned {
-                self.follow_some().await;
+        for request in &requests {
+            // Watched before it is listed: a file that is created in between then shows up in at least one of the two.
+            if self.watcher.watch(&request.directory) {
+                self.name_files(&request.directory);
             }
         }
+        let disk = self.context.env.disk().clone();
+        let patterns = self.patterns.clone();
+        let wall = self.context.env.wall();
+        let memory = Some(self.memory.clone()).filter(|_| !self.scanned);
+        let work = move || {
+            let found = discover::look(&disk, &patterns, &requests, wall, memory.as_deref());
+            // What is known may be changed again.
+            requests.iter_mut().for_each(|request| (request.known, request.below) = Default::default());
+            (found, requests)
+        };
+        let (found, asked) = self.context.env.blocking(work).await;
+        // A file that was released may have freed its inode number for one that was just found.
+        self.read_mail();
+        let (mut asked, mut more) = (asked.into_iter(), Vec::new());
+        for found in found {
+            if let Some(request) = asked.next() {
+                self.apply(request, found, &mut more);
+            }
+        }
+        more.extend(asked.map(|request| request.directory));
+        more.into_iter().rev().for_each(|path| self.sweep.push_front(path));
+        self.say_changes();
+        if self.scanned {
+            self.follow_some().await;
+        }
         self.count_links();
+        self.count_crowded();
         // Files that took the path of another one are followed first, but there may be many of them.
-        if self.unknown.is_empty() || self.touched.is_full() {
+        if self.unknown.is_empty() && self.sweep.is_empty() || self.touched.is_full() {
             self.touched.clear();
         }
     }
 
-    fn apply(&mut self, request: Request, found: Found, more: &mut Vec<Request>) {
+    fn apply(&mut self, request: Request, found: Found, more: &mut Vec<PathBuf>) {
         let path = request.directory;
         match found {
             Found::Missing => self.directory_missing(&path),
@@ -133,7 +175,7 @@ impl<E: Env> Home<'_, E> {
             }
             Found::Same(entries) => {
                 let names = entries.iter().map(|entry| entry.name.clone()).collect();
-                self.apply_entries(&path, entries, &names, None);
+                self.apply_entries(&path, entries, &names);
             }
             Found::Named { entries, error } => {
                 match error {
@@ -149,26 +191,44 @@ impl<E: Env> Home<'_, E> {
                     directory.stamp = None;
                 }
                 let names = entries.iter().map(|entry| entry.name.clone()).collect();
-                self.apply_entries(&path, entries, &names, None);
+                self.apply_entries(&path, entries, &names);
             }
-            Found::Listed { stamp, present, entries, directories, links } => {
-                self.told.remove(&path);
-                self.note_links(&path, links, request.known.is_none());
-                self.renew_watch(&path, stamp);
-                for (below, identity) in directories {
-                    self.add_directory(below, identity, &path, more);
+            Found::Looked { entries, gone, directories } => {
+                for below in directories {
+                    self.add_directory(below, &path, more);
                 }
-                let looked: HashSet<OsString> = match request.known {
-                    Some(_) => request.names.into_iter().chain(entries.iter().map(|one| one.name.clone())).collect(),
-                    None => {
-                        if let Some(directory) = self.directories.get_mut(&path) {
-                            directory.stamp = Some(stamp);
-                        }
-                        let known = self.directories.get(&path).into_iter().flat_map(|one| one.names.keys().cloned());
-                        known.chain(present.iter().cloned()).collect()
-                    }
-                };
-                self.apply_entries(&path, entries, &looked, Some(&present));
+                let looked = entries.iter().map(|entry| entry.name.clone()).chain(gone).collect();
+                self.apply_entries(&path, entries, &looked);
+            }
+            Found::Listed(listed) => self.apply_listed(path, request.scope, *listed, more),
+        }
+    }
+
+    fn apply_listed(&mut self, path: PathBuf, scope: Scope, listed: Listed, more: &mut Vec<PathBuf>) {
+        let Listed { stamp, gone, entries, directories, links, more: others, more_refused, next } = listed;
+        self.told.remove(&path);
+        self.note_links(&path, links, more_refused);
+        self.renew_watch(&path, stamp);
+        let Some(directory) = self.directories.get_mut(&path) else { return };
+        // All that wait are found again.
+        directory.crowded = others;
+        directory.skip = next.unwrap_or(0);
+        if scope == Scope::All {
+            directory.stamp = Some(stamp);
+        }
+        let before = (directory.names.len(), directory.below.len());
+        for below in directories {
+            self.add_directory(below, &path, more);
+        }
+        let looked = entries.iter().map(|entry| entry.name.clone()).chain(gone).collect();
+        self.apply_entries(&path, entries, &looked);
+        let Some(directory) = self.directories.get_mut(&path) else { return };
+        directory.advances |= before != (directory.names.len(), directory.below.len());
+        // More may have room. If none of all had, they wait until room is released.
+        if others > 0 && (next.is_some() || std::mem::take(&mut directory.advances)) {
+            directory.stamp = directory.stamp.map(Stamp::unsettled);
+            if self.scanned && self.unknown.len() < QUEUED_MAX {
+                self.sweep.push_back(path);
             }
         }
     }
@@ -187,9 +247,9 @@ impl<E: Env> Home<'_, E> {
 
     /// Tells a new watch which followed files are in its directory.
     fn name_files(&self, path: &Path) {
-        let names = self.directories.get(path).into_iter().flat_map(|directory| &directory.names);
-        for (name, inode) in names {
-            self.name_file(&path.join(name), *inode);
+        let names = self.directories.get(path).into_iter().flat_map(|directory| directory.names.iter());
+        for (name, named) in names {
+            self.name_file(&path.join(name), named.inode);
         }
     }
 
@@ -201,7 +261,8 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    fn add_directory(&mut self, path: PathBuf, link: Option<Inode>, above: &Path, more: &mut Vec<Request>) {
+    fn add_directory(&mut self, below: Below, above: &Path, more: &mut Vec<PathBuf>) {
+        let Below { path, link, owner } = below;
         if self.directories.contains_key(&path) {
             return;
         }
@@ -210,87 +271,88 @@ impl<E: Env> Home<'_, E> {
         if link.is_some_and(seen) {
             return;
         }
-        if self.directories.len() >= discover::DIRECTORIES_MAX {
-            let error = io::Error::other(format!("more than {} directories match", discover::DIRECTORIES_MAX));
-            return self.tell_once(&path, &error, "this directory is skipped", "use narrower include patterns");
+        let claim = self.admit_directory(&path, owner);
+        let Some(parent) = self.directories.get_mut(above) else {
+            claim.into_iter().for_each(|claim| self.crowd.release_directory(claim));
+            return;
+        };
+        if claim.is_none() {
+            parent.crowded += 1;
+            return self.crowd.is_waiting(path);
         }
-        self.directories
-            .insert(path.clone(), Directory { found_under: Some(above.to_path_buf()), ..Directory::default() });
-        more.push(Request { directory: path, stamp: None, names: HashSet::new(), known: None });
+        Arc::make_mut(&mut parent.below).extend(path.file_name().map(OsStr::to_os_string));
+        let found_under = Some(above.to_path_buf());
+        self.directories.insert(path.clone(), Directory { found_under, claim, ..Directory::default() });
+        more.push(path);
     }
 
     fn directory_missing(&mut self, path: &Path) {
         let Some(directory) = self.directories.get_mut(path) else { return };
         let names = std::mem::take(&mut directory.names);
+        let names = Arc::try_unwrap(names).unwrap_or_else(|names| (*names).clone());
         directory.stamp = None;
         directory.links.clear();
         directory.retry.clear();
         directory.refused.clear();
-        (directory.refused_more, directory.links_seen) = (0, 0);
+        (directory.refused_more, directory.links_seen, directory.crowded) = (0, 0, 0);
+        directory.skip = 0;
         let is_base = directory.found_under.is_none();
-        for (name, inode) in names {
-            self.detach(&path.join(name), inode);
+        for (name, named) in names {
+            self.detach(&path.join(name), named);
         }
         self.watcher.forget(path);
         if is_base {
             self.watcher.await_directory(path);
-        } else {
-            self.directories.remove(path);
+        } else if let Some(Directory { claim, found_under, .. }) = self.directories.remove(path) {
+            claim.into_iter().for_each(|claim| self.crowd.release_directory(claim));
+            if let (Some(name), Some(parent)) = (path.file_name(), found_under)
+                && let Some(parent) = self.directories.get_mut(&parent)
+            {
+                Arc::make_mut(&mut parent.below).remove(name);
+            }
         }
     }
 
     /// Applies the current inodes of names. `looked` holds the names that were checked; a name without an entry is gone.
-    fn apply_entries(
-        &mut self,
-        path: &Path,
-        entries: Vec<Entry>,
-        looked: &HashSet<OsString>,
-        present: Option<&HashSet<OsString>>,
-    ) {
+    fn apply_entries(&mut self, path: &Path, entries: Vec<Entry>, looked: &HashSet<OsString>) {
         let Some(mut directory) = self.directories.remove(path) else { return };
-        let mut seen = Seen::default();
-        if let Some(present) = present {
-            directory.retry.retain(|name| present.contains(name));
-            directory.links.retain(|name| present.contains(name));
-            directory.refused.retain(|name| present.contains(name));
+        let mut seen: HashMap<OsString, Stat> = HashMap::new();
+        for name in looked {
+            directory.retry.remove(name);
+            directory.links.remove(name);
+            directory.refused.remove(name);
         }
         for entry in entries {
-            self.take_entry(path, &mut directory, entry, present, &mut seen);
+            self.take_entry(path, &mut directory, entry, &mut seen);
         }
         for name in looked {
-            let (old, found) = (directory.names.get(name).copied(), seen.now.get(name));
+            let (old, found) = (directory.names.get(name).copied(), seen.get(name));
             let new = found.map(Inode::of);
-            let skipped = present.is_some_and(|present| present.contains(name))
-                && new.is_none()
-                && !directory.retry.contains(name)
-                && !seen.refused.contains(name);
-            if old == new || skipped {
+            if old.map(|named| named.inode) == new {
                 continue;
             }
             let full = path.join(name);
             let mut replaces = None;
             if let Some(old) = old {
-                directory.names.remove(name);
+                Arc::make_mut(&mut directory.names).remove(name);
                 // To change what a link leads to, the link itself is changed.
                 replaces = self.detach(&full, old).filter(|_| !directory.links.contains(name));
             }
             if let (Some(new), Some(stat)) = (new, found) {
-                directory.names.insert(name.clone(), new);
-                self.attach(full, stat, replaces);
+                match self.admit(&full, stat) {
+                    Some(claim) => {
+                        Arc::make_mut(&mut directory.names).insert(name.clone(), Named { inode: new, claim });
+                        self.attach(full, stat, replaces);
+                    }
+                    None => self.wait_for_room(&mut directory, full),
+                }
             }
         }
         self.directories.insert(path.to_path_buf(), directory);
     }
 
     /// Notes what a name leads to now.
-    fn take_entry(
-        &mut self,
-        path: &Path,
-        directory: &mut Directory,
-        entry: Entry,
-        present: Option<&HashSet<OsString>>,
-        seen: &mut Seen,
-    ) {
+    fn take_entry(&mut self, path: &Path, directory: &mut Directory, entry: Entry, seen: &mut HashMap<OsString, Stat>) {
         directory.retry.remove(&entry.name);
         directory.refused.remove(&entry.name);
         let full = path.join(&entry.name);
@@ -298,8 +360,8 @@ impl<E: Env> Home<'_, E> {
             Some(target) => {
                 directory.links.insert(entry.name.clone());
                 let new = self.watcher.name_target(target, &full);
-                if let Some(&inode) = directory.names.get(&entry.name).filter(|_| new) {
-                    self.name_file(&full, inode);
+                if let Some(named) = directory.names.get(&entry.name).filter(|_| new) {
+                    self.name_file(&full, named.inode);
                 }
             }
             None => {
@@ -308,27 +370,25 @@ impl<E: Env> Home<'_, E> {
         }
         let is_followed = |stat: &Stat| {
             let inode = Inode::of(stat);
-            directory.names.get(&entry.name) == Some(&inode) && self.by_inode.contains_key(&inode)
+            directory.names.get(&entry.name).is_some_and(|named| named.inode == inode)
+                && self.by_inode.contains_key(&inode)
         };
         match entry.stat {
             Ok(stat) => {
-                seen.now.insert(entry.name, stat);
+                seen.insert(entry.name, stat);
             }
             Err(error) => match Refusal::of(&error) {
                 // It got another name, and is read on under this one.
                 Some(Refusal::HardLink(stat)) if is_followed(stat) => {
-                    seen.now.insert(entry.name, *stat);
+                    seen.insert(entry.name, *stat);
                 }
                 Some(refusal) => {
                     self.tell_of_link(&full, refusal);
-                    seen.refused.insert(entry.name.clone());
                     directory.refuse(entry.name);
                 }
                 None => {
                     // A dangling link may get a target without a change in this directory.
-                    if present.is_none_or(|present| present.contains(&entry.name)) {
-                        directory.retry.insert(entry.name);
-                    }
+                    directory.retry_later(&entry.name);
                     if is_own(&error) {
                         let next = "`exclude` it, or let the output write to another file";
                         self.tell_once(&full, &error, "it is skipped", next);
@@ -341,13 +401,21 @@ impl<E: Env> Home<'_, E> {
     }
 
     /// A path no longer leads to this inode. Returns the file that was followed under it.
-    fn detach(&mut self, path: &Path, inode: Inode) -> Option<FileId> {
+    fn detach(&mut self, path: &Path, named: Named) -> Option<FileId> {
+        let Named { inode, claim } = named;
         self.watcher.unname(path);
         self.told.remove(path);
         self.awaited.remove(path);
-        let id = *self.by_inode.get(&inode).or_else(|| self.offered.get(&inode))?;
-        let known = self.files.get_mut(&id)?;
-        known.paths.remove(path);
+        let id = self.by_inode.get(&inode).or_else(|| self.offered.get(&inode)).copied();
+        match id.and_then(|id| self.files.get_mut(&id)) {
+            Some(known) => known.paths.remove(path),
+            None => {
+                self.crowd.release(claim);
+                return None;
+            }
+        };
+        let id = id?;
+        self.keep_room(id, claim);
         self.changed.insert(id);
         Some(id)
     }
@@ -358,6 +426,7 @@ impl<E: Env> Home<'_, E> {
             Some(&id) => {
                 if let Some(known) = self.files.get_mut(&id) {
                     self.watcher.name(&path, id, known.shard);
+                    Self::has_room_by_name(&mut self.crowd, known);
                     known.paths.insert(path);
                     self.changed.insert(id);
                 }

@@ -5,6 +5,7 @@
 
 use super::super::StartAt;
 use super::super::copies::originals;
+use super::super::discover::Named;
 use super::super::follow::{Beginning, Farewell, Followed, Span, new_source};
 use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
 use super::super::identity::{Descriptor, Identity, Inode};
@@ -26,7 +27,7 @@ use tailwater_shards::wal::SourceState;
 pub const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
 
 /// Number of open files that are handed to owners before owners have to open the rest themselves.
-pub const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
+const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
 
 /// Relative costs of reading a file into the WAL and of delivering its content to a local output, as measured. If an output
 /// has one instance, it delivers for all shards, so its shard has less time to read.
@@ -209,8 +210,17 @@ impl<E: Env> Home<'_, E> {
             && let Some(directory) = self.directories.get_mut(parent)
         {
             // Renamed since it was listed. The opened file counts, and the next scan finds the other one.
-            if directory.names.insert(name.to_os_string(), inode) != Some(inode) {
-                directory.stamp = None;
+            match directory.names.get(name) {
+                Some(named) if named.inode == inode => {}
+                Some(named) => {
+                    let named = Named { inode, ..*named };
+                    Arc::make_mut(&mut directory.names).insert(name.to_os_string(), named);
+                    directory.stamp = None;
+                }
+                None => {
+                    directory.stamp = None;
+                    directory.retry_later(name);
+                }
             }
         }
         if self.by_inode.contains_key(&inode) {
@@ -259,7 +269,7 @@ impl<E: Env> Home<'_, E> {
         let (path, paths) = (path.to_path_buf(), BTreeSet::new());
         let key = followed.source.key;
         self.by_key.insert(key, id);
-        self.files.insert(id, Known { shard, inode, key, path, paths, away: false, replacing: 0 });
+        self.files.insert(id, Known { shard, inode, key, path, paths, away: false, claim: None, replacing: 0 });
         self.files_max = self.files_max.max(self.files.len());
         self.tell(shard, ToOwner::Assign(Box::new(Assignment { id, followed: Box::new(followed), before, has_path })));
         id

@@ -3,7 +3,7 @@
 //! Guarantees: the log names the first one of each kind with the key to set, and again at most once per hour, so whoever makes
 //! links does not fill the log. All of them are counted. How many are looked at again is bounded per directory.
 
-use super::super::discover::LinksSeen;
+use super::super::discover::{LinksSeen, REFUSED_MAX};
 use super::super::scout::Refusal;
 use super::{Directory, Home};
 use std::ffi::OsString;
@@ -14,9 +14,6 @@ use tailwater_shards::env::{Env, Monotonic};
 
 /// How long a kind is not told again.
 const TELL_AGAIN: Duration = Duration::from_secs(3600);
-
-/// Number of names in a directory that are remembered, so that they are read as soon as the reason is gone.
-const REFUSED_MAX: usize = if cfg!(test) { 8 } else { 1000 };
 
 /// Which kinds were told, and when.
 #[derive(Default)]
@@ -38,7 +35,8 @@ impl Told {
 impl Directory {
     /// Remembers a name that is not read.
     pub(super) fn refuse(&mut self, name: OsString) {
-        if self.refused.len() < REFUSED_MAX {
+        // They are remembered, so that they are read as soon as the reason is gone.
+        if self.refused.len() < REFUSED_MAX as usize {
             self.refused.insert(name);
         } else if !self.refused.contains(&name) {
             self.refused_more += 1;
@@ -47,14 +45,13 @@ impl Directory {
 }
 
 impl<E: Env> Home<'_, E> {
-    /// Notes the links in a directory that was just listed, before its entries are applied. `all` says whether every name is
-    /// among these.
-    pub(super) fn note_links(&mut self, path: &Path, links: LinksSeen, all: bool) {
+    /// Notes the links in a directory that was just listed, before its entries are applied: those that are still refused are among
+    /// these, except `more`.
+    pub(super) fn note_links(&mut self, path: &Path, links: LinksSeen, more: u64) {
         let Some(directory) = self.directories.get_mut(path) else { return };
         directory.links_seen = links.count;
-        if all {
-            directory.refused_more = 0;
-        }
+        directory.refused.clear();
+        directory.refused_more = more;
         if let Some(name) = links.example {
             self.tell_of_link(&path.join(name), &Refusal::Link);
         }

@@ -9,6 +9,7 @@
 //! Each shard reads one archive at a time.
 
 use super::super::content::FileOf;
+use super::super::discover::Named;
 use super::super::follow::{Farewell, Span, unread_spans};
 use super::super::identify::Opened;
 use super::super::identity::{Descriptor, Inode};
@@ -117,6 +118,10 @@ impl<E: Env> Home<'_, E> {
                 }
             }
         }
+        for missing in all.values() {
+            let (inode, path) = (missing.sought.descriptor.identity.inode, missing.sought.path());
+            self.crowd.reserve(inode, &self.patterns.tree_of(&path), &path);
+        }
         self.missing = all;
         self.carry();
     }
@@ -157,9 +162,13 @@ impl<E: Env> Home<'_, E> {
         std::mem::take(&mut self.missing).into_values().collect()
     }
 
+    fn names(&self) -> impl Iterator<Item = &Named> {
+        self.directories.values().flat_map(|directory| directory.names.values())
+    }
+
     /// The inodes that wanted names lead to.
     fn inodes_present(&self) -> Inodes {
-        Inodes::of(self.directories.values().flat_map(|directory| directory.names.values().copied()))
+        Inodes::of(self.names().map(|named| named.inode))
     }
 
     /// A file is followed now: neither its source nor a source of which it is a copy is searched any more.
@@ -197,7 +206,7 @@ impl<E: Env> Home<'_, E> {
     pub(super) async fn first_look_is_over(&mut self) {
         Arc::make_mut(&mut self.memory).forget_paths();
         let all = self.take_missing();
-        let names = self.directories.values().flat_map(|directory| directory.names.values().copied());
+        let names = self.names().map(|named| named.inode);
         let unopened = Inodes::of(names.filter(|inode| !self.by_inode.contains_key(inode)));
         let (waiting, now): (Vec<Missing>, Vec<Missing>) =
             all.into_iter().partition(|missing| self.is_unopened(missing, &unopened));
@@ -212,7 +221,7 @@ impl<E: Env> Home<'_, E> {
         let (inode, path) = (missing.sought.descriptor.identity.inode, missing.sought.path());
         let directory = path.parent().and_then(|directory| self.directories.get(directory));
         let at_path = directory.zip(path.file_name()).and_then(|(directory, name)| directory.names.get(name));
-        at_path.is_some_and(|inode| !self.by_inode.contains_key(inode)) || unopened.may_have(inode)
+        at_path.is_some_and(|named| !self.by_inode.contains_key(&named.inode)) || unopened.may_have(inode)
     }
 
     /// Searches for files and follows those that are found. If `give_up` is set, the others are lost. Returns those that may
@@ -222,8 +231,7 @@ impl<E: Env> Home<'_, E> {
             return missing;
         }
         let sought: Vec<Sought> = missing.iter().map(|missing| missing.sought.clone()).collect();
-        let names = self.directories.values().flat_map(|directory| directory.names.values().copied());
-        let followed: HashSet<Inode> = names.collect();
+        let followed: HashSet<Inode> = self.names().map(|named| named.inode).collect();
         let (disk, patterns, rules) = (self.context.env.disk().clone(), self.patterns.clone(), self.options.rules);
         let found = self.context.env.blocking(move || seek::seek(&disk, &patterns, &sought, &followed, rules)).await;
         let mut all: Vec<(Missing, Found<<E::Disk as Disk>::File>)> = missing.into_iter().zip(found).collect();
@@ -398,6 +406,7 @@ impl<E: Env> Home<'_, E> {
         self.missing_said = true;
         let all = self.take_missing();
         let left = self.look_for(all, true).await;
+        self.crowd.release_reserved();
         let present = self.inodes_present();
         let (closed, left): (Vec<Missing>, Vec<Missing>) = left.into_iter().partition(|missing| missing.closed);
         self.keep_missing(closed);

@@ -7,6 +7,7 @@
 
 mod admission;
 mod backups;
+mod crowd;
 mod directories;
 pub mod files;
 mod generations;
@@ -16,7 +17,7 @@ mod packed;
 mod replaced;
 
 use super::content::FileOf;
-use super::discover::Stamp;
+use super::discover::{Names, Stamp};
 use super::follow::Followed;
 use super::identity::{Inode, Memory};
 use super::owner::{Options, Owner};
@@ -24,13 +25,15 @@ use super::patterns::Patterns;
 use super::post::{FileId, Post, ToHome, ToOwner};
 use super::recency::Recency;
 use super::watcher::Watcher;
+use crate::config::room::{Claim, Held};
 use admission::Queue;
+use crowd::Crowd;
 use futures_lite::future::or;
 use missing::{Archived, Missing};
 use packed::Packed;
 use replaced::Touched;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -47,6 +50,12 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How long the other shards have to say hello before files are assigned to those that did.
 const HELLO_WAIT: Duration = Duration::from_secs(1);
+
+/// Paths of which an error was told that are remembered. Beyond, some are told again.
+const TOLD_MAX: usize = 16 * 1024;
+
+/// Names in a directory that are checked every second, because they cannot be read yet. The others wait like names without room.
+const RETRIED_MAX: usize = if cfg!(test) { 100 } else { 4096 };
 
 /// A file on its way to the shard that will follow it.
 pub struct Assignment<F> {
@@ -84,6 +93,8 @@ struct Known {
     path: PathBuf,
     paths: BTreeSet<PathBuf>,
     away: bool,
+    /// The room that it uses while it has no path.
+    claim: Option<Claim>,
     /// Number of files that took its path and may have the same content. Until that is decided, this file is not away.
     replacing: usize,
 }
@@ -104,8 +115,18 @@ struct Unknown {
 #[derive(Default)]
 struct Directory {
     stamp: Option<Stamp>,
-    /// The inode that each wanted name leads to.
-    names: HashMap<OsString, Inode>,
+    /// What each wanted name leads to, as far as there is room.
+    names: Arc<Names>,
+    /// Subdirectories that are scanned.
+    below: Arc<HashSet<OsString>>,
+    /// Number of names and subdirectories that wait for room.
+    crowded: u64,
+    /// Number of new names that the next look at it skips.
+    skip: u64,
+    /// Whether a look at it found something to follow, since it was begun to be looked at from its beginning.
+    advances: bool,
+    /// Its room among the directories.
+    claim: Option<Claim>,
     links: HashSet<OsString>,
     /// Names that are not read because of links, as far as they are looked at again.
     refused: HashSet<OsString>,
@@ -120,6 +141,17 @@ struct Directory {
     found_under: Option<PathBuf>,
 }
 
+impl Directory {
+    /// Checks a name every second until it can be read.
+    fn retry_later(&mut self, name: &OsStr) {
+        if self.retry.len() < RETRIED_MAX || self.retry.contains(name) {
+            self.retry.insert(name.to_os_string());
+        } else {
+            self.crowded += 1;
+        }
+    }
+}
+
 struct Home<'a, E: Env> {
     context: &'a InputContext<E>,
     owner: Rc<Owner<E>>,
@@ -128,6 +160,10 @@ struct Home<'a, E: Env> {
     post: Rc<Post>,
     watcher: Watcher<E>,
     directories: HashMap<PathBuf, Directory>,
+    /// Directories that are still to be checked in this scan.
+    sweep: VecDeque<PathBuf>,
+    /// Whether all are to be checked after that.
+    sweep_again: bool,
     files: HashMap<FileId, Known>,
     by_inode: HashMap<Inode, FileId>,
     by_key: HashMap<SourceKey, FileId>,
@@ -136,6 +172,7 @@ struct Home<'a, E: Env> {
     /// Highest number of files that were followed at the same time.
     files_max: usize,
     unknown: Queue,
+    crowd: Crowd,
     /// Names that changed and names that vanished since the last scan.
     touched: Touched,
     /// Files of which an owner decides whether they continue another file.
@@ -190,9 +227,10 @@ impl<'a, E: Env> Home<'a, E> {
             context,
             owner,
             patterns,
-            options,
             post,
             directories: HashMap::new(),
+            sweep: VecDeque::new(),
+            sweep_again: false,
             files: HashMap::new(),
             by_inode: HashMap::new(),
             by_key: HashMap::new(),
@@ -200,6 +238,7 @@ impl<'a, E: Env> Home<'a, E> {
             released: Recency::default(),
             files_max: 0,
             unknown: Queue::default(),
+            crowd: Crowd::new(Held::in_room(options.room.clone())),
             touched: Touched::default(),
             offered: HashMap::new(),
             missing: BTreeMap::new(),
@@ -221,6 +260,7 @@ impl<'a, E: Env> Home<'a, E> {
             missing_said: false,
             started: context.env.now(),
             ticks: 0,
+            options,
         }
     }
 
@@ -239,6 +279,7 @@ impl<'a, E: Env> Home<'a, E> {
             if now >= tick_at {
                 self.ticks += 1;
                 self.shed_if_exhausted();
+                self.retry_crowded();
                 self.owner.tick().await;
                 self.rescan().await;
                 self.give_up_missing().await;
@@ -246,11 +287,12 @@ impl<'a, E: Env> Home<'a, E> {
                 tick_at = self.owner.next_tick(now, self.is_quiet());
             }
             self.look_at_events().await;
+            self.sweep_some().await;
             self.follow_some().await;
             let now = self.context.env.now();
             tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));
             let rest = match () {
-                () if !self.unknown.is_empty() => Duration::ZERO,
+                () if !self.unknown.is_empty() || !self.sweep.is_empty() || self.sweep_again => Duration::ZERO,
                 () if self.post.is_waiting() => Duration::from_millis(10),
                 () => tick_at.since(now),
             };
@@ -276,7 +318,7 @@ impl<'a, E: Env> Home<'a, E> {
             let settled = one.stamp.is_some_and(|stamp| stamp.is_settled());
             settled && one.links.is_empty() && one.retry.is_empty() && self.watcher.is_watching(path)
         };
-        self.scanned && self.unknown.is_empty() && self.directories.iter().all(is_still)
+        self.scanned && self.sweep.is_empty() && self.unknown.is_empty() && self.directories.iter().all(is_still)
     }
 
     async fn wait_for_hellos(&mut self) {
@@ -366,6 +408,7 @@ impl<'a, E: Env> Home<'a, E> {
 
     fn drop_known(&mut self, id: FileId, known: &Known) {
         self.watcher.release(id);
+        known.claim.into_iter().for_each(|claim| self.crowd.release(claim));
         if self.by_key.get(&known.key) == Some(&id) {
             self.by_key.remove(&known.key);
         }
@@ -381,8 +424,11 @@ impl<'a, E: Env> Home<'a, E> {
     fn look_again(&mut self, path: &Path) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         if let Some(directory) = self.directories.get_mut(parent) {
-            directory.names.remove(name);
-            directory.retry.insert(name.to_os_string());
+            directory.retry_later(name);
+            Arc::make_mut(&mut directory.names)
+                .remove(name)
+                .into_iter()
+                .for_each(|named| self.crowd.release(named.claim));
         }
     }
 
@@ -420,6 +466,9 @@ impl<'a, E: Env> Home<'a, E> {
     }
 
     fn tell_once(&mut self, path: &Path, error: &io::Error, what: &str, next: &str) {
+        if self.told.len() >= TOLD_MAX {
+            self.told.clear();
+        }
         if self.told.insert(path.to_path_buf(), error.kind()) != Some(error.kind()) {
             self.owner.error(&format!("{}: {what}: {error}; {next}", path.display()));
         }

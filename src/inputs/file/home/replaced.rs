@@ -89,6 +89,7 @@ impl<E: Env> Home<'_, E> {
         known.away = false;
         if leads_there {
             self.watcher.name(&path, id, known.shard);
+            Self::has_room_by_name(&mut self.crowd, known);
             known.paths.insert(path);
         }
         self.changed.insert(id);
@@ -113,6 +114,8 @@ impl<E: Env> Home<'_, E> {
 
     fn leads_to(&self, path: &Path, inode: Inode) -> bool {
         let directory = path.parent().and_then(|directory| self.directories.get(directory));
-        directory.zip(path.file_name()).is_some_and(|(directory, name)| directory.names.get(name) == Some(&inode))
+        directory
+            .zip(path.file_name())
+            .is_some_and(|(directory, name)| directory.names.get(name).is_some_and(|named| named.inode == inode))
     }
 }

@@ -4,6 +4,7 @@
 //! Each case runs with several seeds. Everything that is read is stored as the WAL would store it, so a restart resumes from
 //! the state that an engine would pass to it.
 
+mod crowd;
 mod encodings;
 mod found;
 mod links;
@@ -17,6 +18,7 @@ mod truncation;
 
 use super::{LineTooLong, Settings, StartAt};
 use crate::config::component::{Component, Facts, InputSettings};
+use crate::config::room::Room;
 use crate::config::types::{ByteSize, Period};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -120,6 +122,8 @@ struct World {
     /// The states of inputs that are no longer configured.
     orphans: Arc<Vec<SourceState>>,
     settings: Settings,
+    /// Bytes of positions for which there is room.
+    room: u64,
     shards: u16,
     deliverers: Vec<u64>,
     stop: Stop,
@@ -145,6 +149,7 @@ impl World {
             log: Rc::default(),
             orphans: Arc::default(),
             settings: settings(include),
+            room: u64::MAX / 8,
             shards: 1 + (seed % 3) as u16,
             deliverers: Vec::new(),
             stop: Stop::new(),
@@ -155,7 +160,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        let facts = Facts::of("host");
+        let facts = Facts { room: Arc::new(Room::of(self.room)), ..Facts::of("host") };
         let spec: Arc<dyn InputSpec<SimEnv>> = InputSettings::<SimEnv>::spec(&self.settings, &facts);
         let resume = Arc::new(self.log.borrow().states());
         self.stop = Stop::new();

@@ -1,0 +1,284 @@
+//! Room: how much of what the write-ahead log can hold of positions is used by files that are followed, and who may use how much.
+//!
+//! Guarantees: no user, no tree of directories and no directory can use all of the room. What one may hold depends on what is free:
+//! at most [`OF_OWNER`], [`OF_TREE`] or [`OF_DIRECTORY`] times the bytes that remain free. So each one that is at its limit leaves
+//! room for the next one, whatever their number, and whoever holds nothing may use all that is free. Nothing has to be configured,
+//! and a host with a single user can use nearly everything. Memory grows with the number of those that hold something, and each
+//! holds bytes.
+//!
+//! All inputs of a process share one room. Does not know files, and does not decide what happens to what has no room.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many times what is free a user may hold: eight ninths, if nobody else holds anything.
+pub const OF_OWNER: u64 = 8;
+
+/// The same for a tree: a directory directly below the fixed part of a pattern, with everything in it.
+pub const OF_TREE: u64 = 6;
+
+/// The same for one directory.
+pub const OF_DIRECTORY: u64 = 4;
+
+/// Whose it is and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The user.
+    pub owner: u32,
+    /// The top directory.
+    pub tree: &'a Path,
+    /// The directory.
+    pub directory: &'a Path,
+}
+
+/// A holder of room. The numbers are hashes with secret keys: strangers choose the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Owner(u32),
+    Tree(u64),
+    Directory(u64),
+}
+
+/// Bytes that are held until they are released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Claim {
+    owner: u32,
+    tree: u64,
+    directory: u64,
+    bytes: u32,
+    /// Whether the user is known.
+    has_owner: bool,
+}
+
+impl Claim {
+    fn holders(&self) -> impl Iterator<Item = (Holder, u64)> + use<> {
+        let owner = self.has_owner.then_some((Holder::Owner(self.owner), OF_OWNER));
+        let directory = (Holder::Directory(self.directory), OF_DIRECTORY);
+        owner.into_iter().chain([(Holder::Tree(self.tree), OF_TREE), directory])
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    capacity: u64,
+    used: u64,
+    held: HashMap<Holder, u64>,
+    /// Changes whenever room is released.
+    released: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Room {
+    hasher: RandomState,
+    inner: Mutex<Inner>,
+}
+
+impl Default for Room {
+    /// Room for everything.
+    fn default() -> Room {
+        Room::of(u64::MAX / OF_OWNER)
+    }
+}
+
+impl Room {
+    /// Room for this many bytes.
+    pub fn of(capacity: u64) -> Room {
+        let inner = Inner { capacity, used: 0, held: HashMap::new(), released: 0 };
+        Room { hasher: RandomState::new(), inner: Mutex::new(inner) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that are used, and all bytes.
+    pub fn level(&self) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.used, inner.capacity)
+    }
+
+    /// A number that changes whenever room is released.
+    pub fn released(&self) -> u64 {
+        self.lock().released
+    }
+
+    fn claim_of(&self, place: Place<'_>, bytes: u32, has_owner: bool) -> Claim {
+        let hash = |of: &Path| self.hasher.hash_one(of);
+        Claim { owner: place.owner, tree: hash(place.tree), directory: hash(place.directory), bytes, has_owner }
+    }
+}
+
+/// What one input holds. Released when it ends.
+#[derive(Debug)]
+pub struct Held {
+    room: Arc<Room>,
+    mine: HashMap<Holder, u64>,
+    used: u64,
+}
+
+impl Held {
+    /// Nothing yet.
+    pub fn in_room(room: Arc<Room>) -> Held {
+        Held { room, mine: HashMap::new(), used: 0 }
+    }
+
+    /// The room.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Claims `bytes`, if the holders may have that many more.
+    pub fn claim(&mut self, place: Place<'_>, bytes: u32) -> Option<Claim> {
+        let claim = self.room.claim_of(place, bytes, true);
+        let is_admitted = {
+            let inner = self.room.lock();
+            let bytes = u64::from(bytes);
+            let left = inner.capacity.saturating_sub(inner.used).checked_sub(bytes)?;
+            claim.holders().all(|(holder, share)| {
+                let held = inner.held.get(&holder).copied().unwrap_or(0);
+                held == 0 || held + bytes <= share.saturating_mul(left)
+            })
+        };
+        is_admitted.then(|| self.add(claim))
+    }
+
+    /// Claims `bytes` for something that has room already, or had it in an earlier run.
+    pub fn claim_known(&mut self, place: Place<'_>, bytes: u32) -> Claim {
+        self.add(self.room.claim_of(place, bytes, true))
+    }
+
+    /// Claims `bytes` for something that an earlier run held there, whoever owns it.
+    pub fn reserve(&mut self, tree: &Path, directory: &Path, bytes: u32) -> Claim {
+        self.add(self.room.claim_of(Place { owner: 0, tree, directory }, bytes, false))
+    }
+
+    fn add(&mut self, claim: Claim) -> Claim {
+        let mut inner = self.room.lock();
+        let bytes = u64::from(claim.bytes);
+        inner.used += bytes;
+        self.used += bytes;
+        for (holder, _) in claim.holders() {
+            *inner.held.entry(holder).or_default() += bytes;
+            *self.mine.entry(holder).or_default() += bytes;
+        }
+        claim
+    }
+
+    /// Releases what was claimed here.
+    pub fn release(&mut self, claim: Claim) {
+        let mut inner = self.room.lock();
+        let bytes = u64::from(claim.bytes);
+        inner.used = inner.used.saturating_sub(bytes);
+        inner.released += 1;
+        self.used = self.used.saturating_sub(bytes);
+        for (holder, _) in claim.holders() {
+            subtract(&mut inner.held, holder, bytes);
+            subtract(&mut self.mine, holder, bytes);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut inner = self.room.lock();
+        inner.used = inner.used.saturating_sub(self.used);
+        inner.released += 1;
+        for (holder, bytes) in self.mine.drain() {
+            subtract(&mut inner.held, holder, bytes);
+        }
+    }
+}
+
+fn subtract(held: &mut HashMap<Holder, u64>, holder: Holder, bytes: u64) {
+    let Some(of_holder) = held.get_mut(&holder) else { return };
+    *of_holder = of_holder.saturating_sub(bytes);
+    if *of_holder == 0 {
+        held.remove(&holder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: u64 = 1_000_000;
+    const EACH: u32 = 100;
+
+    fn place(owner: u32, directory: &str) -> Place<'_> {
+        let tree = Path::new(directory).ancestors().nth(1).expect("a path with a parent");
+        Place { owner, tree, directory: Path::new(directory) }
+    }
+
+    /// Claims until no more is admitted. Returns how many bytes were.
+    fn fill(held: &mut Held, place: Place<'_>) -> u64 {
+        let mut claimed = 0;
+        while held.claim(place, EACH).is_some() {
+            claimed += u64::from(EACH);
+        }
+        claimed
+    }
+
+    #[test]
+    fn each_user_at_the_limit_leaves_room_for_the_next() {
+        let mut held = Held::in_room(Arc::new(Room::of(ALL)));
+        let mut before = ALL;
+        for user in 0..5 {
+            let directory = format!("/logs/{user}/app");
+            let claimed = fill(&mut held, place(user, &directory));
+            assert!(claimed >= u64::from(2 * EACH) && claimed < before, "user {user} got {claimed} after {before}");
+            before = claimed;
+        }
+    }
+
+    #[test]
+    fn a_stranger_with_many_directories_or_trees_leaves_room() {
+        let mut held = Held::in_room(Arc::new(Room::of(ALL)));
+        let one = fill(&mut held, place(7, "/logs/7/0"));
+        let in_tree: u64 = (1..1000).map(|number| fill(&mut held, place(7, &format!("/logs/7/{number}")))).sum();
+        let elsewhere: u64 = (0..1000).map(|number| fill(&mut held, place(7, &format!("/logs/x{number}/0")))).sum();
+        let (of_directory, of_tree, all) = (one, one + in_tree, one + in_tree + elsewhere);
+        assert!(
+            of_directory / 1000 == 800 && of_tree / 1000 == 857 && all / 1000 == 888,
+            "{of_directory} {of_tree} {all}"
+        );
+        // Many users at the same place: the tree is the limit.
+        let others: u64 = (100..1100).map(|user| fill(&mut held, place(user, "/logs/7/0"))).sum();
+        assert_eq!(others, 0);
+        assert!(fill(&mut held, place(8, "/logs/8/0")) > ALL / 20, "somebody else has room");
+    }
+
+    #[test]
+    fn a_host_with_one_user_can_use_nearly_everything() {
+        let mut held = Held::in_room(Arc::new(Room::of(ALL)));
+        let all: u64 = (0..100).map(|number| fill(&mut held, place(0, &format!("/logs/{number}/app")))).sum();
+        assert!(all > ALL * 88 / 100, "{all}");
+    }
+
+    #[test]
+    fn what_is_released_can_be_claimed_by_others_and_inputs_release_all() {
+        let room = Arc::new(Room::of(ALL));
+        let (mut one, mut other) = (Held::in_room(room.clone()), Held::in_room(room.clone()));
+        let stranger = place(7, "/logs/7/0");
+        let mut claims = Vec::new();
+        while let Some(claim) = one.claim(stranger, EACH) {
+            claims.push(claim);
+        }
+        assert!(other.claim(stranger, EACH).is_none(), "the limit is that of the process");
+        let released = room.released();
+        claims.drain(..100).for_each(|claim| one.release(claim));
+        assert_ne!(room.released(), released);
+        assert_eq!(fill(&mut other, stranger), 100 * u64::from(EACH));
+        let known = one.claim_known(stranger, EACH);
+        one.release(known);
+        let earlier = one.reserve(stranger.tree, stranger.directory, EACH);
+        assert!(other.claim(stranger, EACH).is_none(), "what an earlier run held is not free");
+        one.release(earlier);
+        drop((one, other));
+        let inner = room.lock();
+        assert_eq!((inner.used, inner.held.len()), (0, 0));
+    }
+}

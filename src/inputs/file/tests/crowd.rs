@@ -1,0 +1,128 @@
+//! More files than there is room for, most of them of one user.
+
+use super::*;
+
+fn eve(world: &World, files: std::ops::Range<usize>) {
+    ["/log/eve", "/log/app", "/log/new"]
+        .iter()
+        .for_each(|directory| world.outside.create_dir_all(directory).expect("made"));
+    for file in files {
+        let path = format!("/log/eve/{file}.log");
+        world.append(&path, &format!("eve {file}\n"));
+        world.outside.set_owner(&path, 1000).expect("given");
+    }
+}
+
+/// The files of Eve of which something was read, in order.
+fn read_of_eve(world: &World) -> Vec<usize> {
+    let log = world.log.borrow();
+    let numbers = log.lines.iter().filter_map(|line| line.strip_prefix("eve ")?.parse().ok());
+    numbers.collect()
+}
+
+fn wait_for_line(world: &mut World, line: &str) {
+    let log = world.log.clone();
+    world.simulation.must(line, || log.borrow().lines.iter().any(|have| have == line), LONG);
+}
+
+#[test]
+fn files_of_one_user_leave_room_for_others_and_come_when_there_is_room() {
+    check(&["/log/*/*.log"], |world| {
+        world.room = 20_000;
+        eve(world, 0..150);
+        world.append("/log/app/app.log", "first\n");
+        world.start();
+        wait_for_line(world, "first");
+        world.wait(3);
+        let first = read_of_eve(world);
+        assert!((50..=64).contains(&first.len()), "{}", first.len());
+        assert_eq!(world.sum(|counters| counters.files_waiting.get()), 150 - first.len() as u64);
+        // What an earlier run followed has its room before anything new.
+        world.kill();
+        eve(world, 150..200);
+        world.append("/log/app/app.log", "second\n");
+        world.append("/log/new/new.log", "third\n");
+        world.start();
+        wait_for_line(world, "second");
+        wait_for_line(world, "third");
+        world.wait(3);
+        assert_eq!(read_of_eve(world).len(), first.len(), "no other file of Eve has room");
+        for _ in 0..20 {
+            for file in read_of_eve(world) {
+                let _ = world.outside.remove(format!("/log/eve/{file}.log"));
+            }
+            world.wait(12);
+        }
+        let mut all = read_of_eve(world);
+        all.sort_unstable();
+        assert_eq!(all, (0..200).collect::<Vec<_>>(), "each one was read once");
+        assert_eq!(world.sum(|counters| counters.files_waiting.get()), 0);
+        let log = world.log.borrow();
+        assert_eq!(log.lines.iter().filter(|line| !line.starts_with("eve")).count(), 3);
+    });
+}
+
+#[test]
+fn rotated_files_keep_their_room() {
+    check(&["/log/*/*.log*"], |world| {
+        world.room = 20_000;
+        eve(world, 0..150);
+        world.start();
+        world.wait(5);
+        let before = read_of_eve(world);
+        for file in before.clone() {
+            world.append(&format!("/log/eve/{file}.log"), &format!("eve {}\n", 1000 + file));
+            world.rename(&format!("/log/eve/{file}.log"), &format!("/log/eve/{file}.log.old"));
+        }
+        world.wait(20);
+        let mut after = read_of_eve(world);
+        after.sort_unstable();
+        let mut want: Vec<usize> = before.iter().copied().chain(before.iter().map(|file| 1000 + file)).collect();
+        want.sort_unstable();
+        assert_eq!(after, want, "nothing is read twice, and nothing else has room");
+        // The room that is left is as large as before: nothing was counted twice.
+        world.append("/log/app/app.log", "other\n");
+        wait_for_line(world, "other");
+        for file in before {
+            world.outside.remove(format!("/log/eve/{file}.log.old")).expect("removed");
+        }
+        world.wait(20);
+        let now = read_of_eve(world).len();
+        assert!(now >= want.len() + 50, "all of it is free again: {now} after {}", want.len());
+    });
+}
+
+#[test]
+fn many_directories_of_one_user_leave_room_for_others_and_come_when_there_is_room() {
+    check(&["/log/**/*.log"], |world| {
+        for number in 0..200 {
+            let directory = format!("/log/eve/{}/{number}", number % 5);
+            world.outside.create_dir_all(&directory).expect("made");
+            world.append(&format!("{directory}/a.log"), &format!("eve {number}\n"));
+        }
+        for directory in std::iter::once("/log/eve".to_owned())
+            .chain((0..5).map(|number| format!("/log/eve/{number}")))
+            .chain((0..200).map(|number| format!("/log/eve/{}/{number}", number % 5)))
+        {
+            world.outside.set_owner(&directory, 1000).expect("given");
+        }
+        world.start();
+        world.wait(5);
+        let first = read_of_eve(world);
+        assert!((60..90).contains(&first.len()), "{}", first.len());
+        assert!(world.sum(|counters| counters.files_waiting.get()) > 100);
+        world.outside.create_dir_all("/log/app/deep").expect("made");
+        world.append("/log/app/deep/app.log", "other\n");
+        wait_for_line(world, "other");
+        for _ in 0..8 {
+            for number in read_of_eve(world) {
+                let _ = world.outside.remove_dir_all(format!("/log/eve/{}/{number}", number % 5));
+            }
+            world.wait(12);
+        }
+        let mut all = read_of_eve(world);
+        all.sort_unstable();
+        assert_eq!(all, (0..200).collect::<Vec<_>>(), "each one was read once");
+        assert_eq!(world.sum(|counters| counters.files_waiting.get()), 0);
+    });
+}
