@@ -40,7 +40,7 @@ const ENGINE: [(u8, &str); 28] = [
 ];
 
 /// The product. A row may name a nested module if it is on another floor than its parent.
-const PRODUCT: [(u8, &str); 28] = [
+const PRODUCT: [(u8, &str); 29] = [
     (0, "codec::marked"),
     (0, "codec::visible"),
     (0, "codec::zone"),
@@ -54,6 +54,7 @@ const PRODUCT: [(u8, &str); 28] = [
     (0, "config::node"),
     (0, "config::de"),
     (0, "config::claims"),
+    (0, "config::room"),
     (0, "config::facts"),
     (1, "codec"),
     (1, "net"),
