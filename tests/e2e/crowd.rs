@@ -62,6 +62,11 @@ fn a_crowd_of_files_ends_neither_the_process_nor_a_later_start() {
         wait_for_line(&case, &mut product, &format!("after start {start}"));
     }
     wait_for_waiting(&case, &mut product, |waiting| waiting > files() / 2);
+    wait_for("all files that have room", || {
+        let sum = |name| metrics::sum(case.admin_port, name, &[]);
+        let known = sum("tailwater_files")? + sum("tailwater_files_waiting")?;
+        if known > 2 * files() { Ok(()) } else { Err(format!("{known} are known\n{}", product.state())) }
+    });
     let dropped = metrics::sum(case.admin_port, "tailwater_wal_positions_dropped_total", &[]);
     assert_eq!(dropped, Ok(0), "what is followed fits into the log");
     fs::remove_dir_all(case.path("logs/early")).expect("a removal");

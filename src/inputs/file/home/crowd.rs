@@ -2,7 +2,7 @@
 //!
 //! Guarantees: what is followed fits into the write-ahead log with all positions (see [`crate::config::room`]), so nobody who makes
 //! files pushes out the positions of others, and what all of it uses in memory is bounded. A file that an earlier run followed has
-//! its room before any new one. A file that is renamed keeps its room. What has no room is not followed: it is counted, told at most
+//! its room before any new one, until it is followed or recorded as gone. A file that is renamed keeps its room. What has no room is not followed: it is counted, told at most
 //! once a minute, and found again within seconds when room is released. Its name is not kept.
 
 use super::super::discover::DIRECTORIES_MAX;
@@ -29,13 +29,22 @@ const RETRY_TICKS: u64 = 3;
 /// How long nothing is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
+/// Room for files of an earlier run with the same inode number.
+#[derive(Default)]
+struct Earlier {
+    /// Room of those that were not found yet.
+    claims: Vec<Claim>,
+    /// Number of those that were found and are not followed yet: their names have the room.
+    named: usize,
+}
+
 /// See the module.
 pub(super) struct Crowd {
     held: Held,
     /// Room for directories, each of which counts as one.
     directories: Held,
-    /// Room for files of an earlier run that were not found yet, by inode number.
-    reserved: HashMap<u64, Vec<Claim>>,
+    /// Room for files of an earlier run that are not followed yet, by inode number.
+    earlier: HashMap<u64, Earlier>,
     /// The room's number of releases at the last attempt to follow what waits.
     released: (u64, u64),
     told: Option<Monotonic>,
@@ -46,29 +55,51 @@ pub(super) struct Crowd {
 impl Crowd {
     pub(super) fn new(held: Held) -> Crowd {
         let directories = Held::in_room(Arc::new(Room::of(DIRECTORIES_MAX)));
-        Crowd { held, directories, reserved: HashMap::new(), released: (0, 0), told: None, example: None }
+        Crowd { held, directories, earlier: HashMap::new(), released: (0, 0), told: None, example: None }
     }
 
     /// Keeps room for a file of an earlier run.
     pub(super) fn reserve(&mut self, inode: Inode, tree: &Path, path: &Path) {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let claim = self.held.reserve(tree, directory, bytes_of(path.as_os_str().len()));
-        self.reserved.entry(inode.number).or_default().push(claim);
+        self.earlier.entry(inode.number).or_default().claims.push(claim);
     }
 
-    /// The room of a file of an earlier run is released. Returns whether there was any.
-    fn is_reserved(&mut self, inode: Inode) -> bool {
-        let reserved = self.reserved.remove(&inode.number);
-        let found = reserved.is_some();
-        reserved.into_iter().flatten().for_each(|claim| self.held.release(claim));
-        found
+    /// A name leads to this inode. If it is that of a file of an earlier run, the name gets its room. Returns whether it is.
+    fn is_of_earlier_run(&mut self, inode: Inode) -> bool {
+        let Some(earlier) = self.earlier.get_mut(&inode.number) else { return false };
+        let Some(claim) = earlier.claims.pop() else { return false };
+        earlier.named += 1;
+        self.held.release(claim);
+        true
     }
 
-    /// What was not found of an earlier run is gone.
-    pub(super) fn release_reserved(&mut self) {
-        for (_, claims) in std::mem::take(&mut self.reserved) {
-            claims.into_iter().for_each(|claim| self.held.release(claim));
+    /// A name that led to this inode is gone before the file was followed. A file of an earlier run keeps the room: its position
+    /// is recorded until it is known that the file is gone.
+    pub(super) fn lost_name(&mut self, inode: Inode, claim: Claim) {
+        match self.earlier.get_mut(&inode.number) {
+            Some(earlier) if earlier.named > 0 => {
+                earlier.named -= 1;
+                earlier.claims.push(claim);
+            }
+            _ => self.held.release(claim),
         }
+    }
+
+    /// A file of an earlier run is followed now, or recorded as gone. Returns its room, unless a name has it.
+    pub(super) fn settle(&mut self, inode: Inode) -> Option<Claim> {
+        let earlier = self.earlier.get_mut(&inode.number)?;
+        let claim = match earlier.named {
+            0 => earlier.claims.pop(),
+            _ => {
+                earlier.named -= 1;
+                None
+            }
+        };
+        if earlier.named == 0 && earlier.claims.is_empty() {
+            self.earlier.remove(&inode.number);
+        }
+        claim
     }
 
     pub(super) fn release(&mut self, claim: Claim) {
@@ -97,7 +128,7 @@ impl<E: Env> Home<'_, E> {
         let inode = Inode::of(stat);
         let is_renamed = |id: &FileId| self.files.get(id).is_some_and(|known| known.paths.len() < NAMES_OF_FILE_MAX);
         let is_followed = self.by_inode.get(&inode).or_else(|| self.offered.get(&inode)).is_some_and(is_renamed);
-        let is_known = self.crowd.is_reserved(inode) || is_followed;
+        let is_known = self.crowd.is_of_earlier_run(inode) || is_followed;
         let (tree, directory) = (self.patterns.tree_of(path), path.parent().unwrap_or(Path::new("/")));
         let place = Place { owner: stat.owner, tree: &tree, directory };
         let bytes = bytes_of(path.as_os_str().len());

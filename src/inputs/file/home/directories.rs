@@ -410,7 +410,7 @@ impl<E: Env> Home<'_, E> {
         match id.and_then(|id| self.files.get_mut(&id)) {
             Some(known) => known.paths.remove(path),
             None => {
-                self.crowd.release(claim);
+                self.crowd.lost_name(inode, claim);
                 return None;
             }
         };

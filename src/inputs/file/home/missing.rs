@@ -121,6 +121,9 @@ impl<E: Env> Home<'_, E> {
         for missing in all.values() {
             let (inode, path) = (missing.sought.descriptor.identity.inode, missing.sought.path());
             self.crowd.reserve(inode, &self.patterns.tree_of(&path), &path);
+            if !missing.is_recorded() {
+                self.noted.insert(inode.number, missing.key());
+            }
         }
         self.missing = all;
         self.carry();
@@ -174,10 +177,12 @@ impl<E: Env> Home<'_, E> {
     /// A file is followed now: neither its source nor a source of which it is a copy is searched any more.
     pub(super) fn is_found(&mut self, opened: &Opened<FileOf<E>>) {
         if self.missing.is_empty() {
+            self.noted.clear();
             return;
         }
-        let key = opened.state.as_ref().map(SourceState::key);
+        let key = opened.state.as_ref().map(SourceState::key).or_else(|| self.noted(opened));
         let found = key.and_then(|key| self.missing.remove(&key));
+        found.iter().for_each(|missing| self.release_room_of(missing));
         let before = self.missing.len();
         if opened.copy {
             let end = |missing: &Missing| (missing.sought.state.end(), missing.sought.state.marker);
@@ -288,6 +293,10 @@ impl<E: Env> Home<'_, E> {
     fn read_on(&mut self, missing: Missing, path: PathBuf, opened: Opened<FileOf<E>>) {
         let inode = Inode::of(&opened.stat);
         if self.by_inode.contains_key(&inode) || self.patterns.own.refuse_inode(&inode).is_err() {
+            // Without a position it is followed as a new one.
+            if !missing.is_recorded() {
+                self.release_room_of(&missing);
+            }
             return;
         }
         tracing::info!(
@@ -298,6 +307,7 @@ impl<E: Env> Home<'_, E> {
         let followed = self.followed(&path, opened);
         let id = self.give_away(inode, &missing.sought.path(), followed, false);
         self.by_inode.insert(inode, id);
+        self.keeps_room_of(id, &missing);
         self.is_away(id);
     }
 
@@ -334,6 +344,7 @@ impl<E: Env> Home<'_, E> {
         let mut followed = self.followed(&original, opened);
         followed.path = path;
         let id = self.give_away(Inode::of(&stat), &original, followed, false);
+        self.keeps_room_of(id, &missing);
         self.archives.insert(id, Archived { missing, others: candidates, refused: false });
         self.is_away(id);
     }
@@ -343,6 +354,35 @@ impl<E: Env> Home<'_, E> {
         if let Some(Archived { missing, others, refused: true }) = self.archives.remove(&id) {
             self.read_archive(missing, others);
         }
+    }
+
+    /// The source of an earlier run of which nothing was read, if this is its file. It has no position, so the file is read from its
+    /// beginning under a new key.
+    fn noted(&mut self, opened: &Opened<FileOf<E>>) -> Option<SourceKey> {
+        let key = *self.noted.get(&opened.stat.inode)?;
+        let missing = self.missing.get(&key)?;
+        let identity = missing.sought.descriptor.identity;
+        let is_same = identity.inode.may_be(Inode::of(&opened.stat))
+            && (identity.head.length == 0 || identity.head == opened.head)
+            && missing.seen_length <= opened.stat.length;
+        is_same.then(|| self.noted.remove(&opened.stat.inode)).flatten()
+    }
+
+    /// Nothing is waited for any more: what is followed has room of its own.
+    fn release_room_of(&mut self, missing: &Missing) {
+        let claim = self.crowd.settle(missing.sought.descriptor.identity.inode);
+        claim.into_iter().for_each(|claim| self.crowd.release(claim));
+    }
+
+    /// The file is read on without a path, in the room that it had.
+    fn keeps_room_of(&mut self, id: FileId, missing: &Missing) {
+        let claim = self.crowd.settle(missing.sought.descriptor.identity.inode);
+        let known = self.files.get_mut(&id);
+        let (claim, before) = match known {
+            Some(known) => (None, std::mem::replace(&mut known.claim, claim)),
+            None => (claim, None),
+        };
+        claim.into_iter().chain(before).for_each(|claim| self.crowd.release(claim));
     }
 
     fn is_away(&mut self, id: FileId) {
@@ -374,7 +414,8 @@ impl<E: Env> Home<'_, E> {
     }
 
     /// Records that the file is gone for good. Its position is remembered for a while.
-    fn record_gone(&self, missing: &Missing) {
+    fn record_gone(&mut self, missing: &Missing) {
+        self.release_room_of(missing);
         if missing.is_recorded() {
             let state = &missing.sought.state;
             let last = unread_spans(state).back().copied().unwrap_or(Span::WHOLE);
@@ -406,7 +447,6 @@ impl<E: Env> Home<'_, E> {
         self.missing_said = true;
         let all = self.take_missing();
         let left = self.look_for(all, true).await;
-        self.crowd.release_reserved();
         let present = self.inodes_present();
         let (closed, left): (Vec<Missing>, Vec<Missing>) = left.into_iter().partition(|missing| missing.closed);
         self.keep_missing(closed);

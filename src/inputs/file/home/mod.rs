@@ -17,7 +17,7 @@ mod packed;
 mod replaced;
 
 use super::content::FileOf;
-use super::discover::{Names, Stamp};
+use super::discover::{Named, Names, Stamp};
 use super::follow::Followed;
 use super::identity::{Inode, Memory};
 use super::owner::{Options, Owner};
@@ -179,6 +179,8 @@ struct Home<'a, E: Env> {
     offered: HashMap<Inode, FileId>,
     /// Files of earlier runs that are being searched.
     missing: BTreeMap<SourceKey, Missing>,
+    /// Files of an earlier run of which nothing was read, by inode number. Some of them may not be missing any more.
+    noted: HashMap<u64, SourceKey>,
     /// Whether one was found whose note is still carried.
     carry_later: bool,
     /// Archives that are read in place of missing files.
@@ -242,6 +244,7 @@ impl<'a, E: Env> Home<'a, E> {
             touched: Touched::default(),
             offered: HashMap::new(),
             missing: BTreeMap::new(),
+            noted: HashMap::new(),
             carry_later: false,
             archives: HashMap::new(),
             packed: Packed::default(),
@@ -425,10 +428,8 @@ impl<'a, E: Env> Home<'a, E> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         if let Some(directory) = self.directories.get_mut(parent) {
             directory.retry_later(name);
-            Arc::make_mut(&mut directory.names)
-                .remove(name)
-                .into_iter()
-                .for_each(|named| self.crowd.release(named.claim));
+            let named = Arc::make_mut(&mut directory.names).remove(name);
+            named.into_iter().for_each(|Named { inode, claim }| self.crowd.lost_name(inode, claim));
         }
     }
 

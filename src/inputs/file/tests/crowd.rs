@@ -63,6 +63,29 @@ fn files_of_one_user_leave_room_for_others_and_come_when_there_is_room() {
 }
 
 #[test]
+fn a_directory_that_goes_during_a_start_keeps_its_room_until_its_files_are_recorded_as_gone() {
+    check(&["/log/*/*.log"], |world| {
+        world.room = 20_000;
+        eve(world, 0..100);
+        world.start();
+        world.wait(5);
+        let first = read_of_eve(world).len();
+        world.kill();
+        for file in 100..200 {
+            let path = format!("/log/new/{file}.log");
+            world.append(&path, &format!("eve {file}\n"));
+            world.outside.set_owner(&path, 1000).expect("given");
+        }
+        world.start();
+        world.simulation.run_for(Duration::from_millis(world.simulation.seed()));
+        world.outside.remove_dir_all("/log/eve").expect("removed");
+        world.wait(90);
+        let others = read_of_eve(world).iter().filter(|&&file| file >= 100).count();
+        assert!(others > first / 2, "others use the room in the end: {others} after {first}");
+    });
+}
+
+#[test]
 fn rotated_files_keep_their_room() {
     check(&["/log/*/*.log*"], |world| {
         world.room = 20_000;
@@ -124,5 +147,27 @@ fn many_directories_of_one_user_leave_room_for_others_and_come_when_there_is_roo
         all.sort_unstable();
         assert_eq!(all, (0..200).collect::<Vec<_>>(), "each one was read once");
         assert_eq!(world.sum(|counters| counters.files_waiting.get()), 0);
+    });
+}
+
+#[test]
+fn files_that_go_during_a_start_are_read_or_counted_as_lost() {
+    check(&["/log/*/*.log"], |world| {
+        world.room = 100_000;
+        world.blocked.set(true);
+        eve(world, 0..200);
+        world.start();
+        world.wait(5);
+        world.kill();
+        world.blocked.set(false);
+        world.start();
+        world.simulation.run_for(Duration::from_millis(world.simulation.seed()));
+        world.outside.remove_dir_all("/log/eve").expect("removed");
+        world.wait(90);
+        let bytes = |file: usize| format!("eve {file}\n").len() as u64;
+        let read: u64 = read_of_eve(world).into_iter().map(bytes).sum();
+        let all: u64 = (0..200).map(bytes).sum();
+        let lost = (world.lost(Lost::Deleted), world.lost(Lost::Truncated));
+        assert_eq!(lost, (all - read, 0), "seed {}: {read} bytes were read", world.simulation.seed());
     });
 }

@@ -30,6 +30,7 @@ use tailwater_shards::batch::{Batch, Source, SourceKey};
 use tailwater_shards::counters::{Discard, InputCounters, Lost};
 use tailwater_shards::env::{Env, ShardId, Timestamp};
 use tailwater_shards::lane::{LaneOptions, LaneReceiver, lane};
+use tailwater_shards::limits::FOLLOWED_POSITION_BYTES_MIN;
 use tailwater_shards::plugin::{InputContext, InputSpec, Lanes, peers};
 use tailwater_shards::signal::Signal;
 use tailwater_shards::sim::{Outside, SimEnv, Simulation};
@@ -46,6 +47,8 @@ struct Log {
     /// The events that are beginnings of longer lines.
     truncated: Vec<String>,
     batches: usize,
+    /// Bytes of positions for which there is room.
+    room: u64,
     sources: BTreeMap<SourceKey, Kept>,
 }
 
@@ -65,6 +68,10 @@ impl Log {
         let kept = self.sources.entry(batch.source.key).or_insert(new);
         kept.source = batch.source.clone();
         kept.gone = batch.gone;
+        let existing = self.sources.values().filter(|kept| !kept.gone).count() as u64;
+        let bytes = existing * FOLLOWED_POSITION_BYTES_MIN as u64;
+        assert!(bytes <= self.room, "{existing} positions have no room");
+        let kept = self.sources.get_mut(&batch.source.key).expect("it is there");
         let range = batch.range;
         if range.to > range.from {
             for &(from, to) in &kept.intervals {
@@ -162,6 +169,7 @@ impl World {
     fn start(&mut self) {
         let facts = Facts { room: Arc::new(Room::of(self.room)), ..Facts::of("host") };
         let spec: Arc<dyn InputSpec<SimEnv>> = InputSettings::<SimEnv>::spec(&self.settings, &facts);
+        self.log.borrow_mut().room = self.room;
         let resume = Arc::new(self.log.borrow().states());
         self.stop = Stop::new();
         self.ended.set(0);
