@@ -8,7 +8,8 @@
 use super::super::discover::DIRECTORIES_MAX;
 use super::super::identity::Inode;
 use super::super::post::FileId;
-use super::{Directory, Home, Known};
+use super::directory::Directory;
+use super::{Home, Known};
 use crate::config::room::{Claim, Held, Place, Room};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
