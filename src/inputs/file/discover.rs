@@ -26,7 +26,7 @@ use tailwater_shards::env::{Disk, FileKind, Stat, Timestamp};
 pub const DIRECTORIES_MAX: u64 = if cfg!(test) { 100 } else { 10_000 };
 
 /// Number of names after which other work is done before the next directory is looked at.
-const LOOK_NAMES_MAX: usize = if cfg!(test) { 100 } else { 32 * 1024 };
+const LOOK_NAMES_MAX: usize = if cfg!(test) { 100 } else { 8 * 1024 };
 
 /// Number of new names in a directory that are returned although they are not read because of links.
 pub const REFUSED_MAX: u64 = if cfg!(test) { 8 } else { 1000 };
@@ -53,6 +53,11 @@ impl Stamp {
     /// Whether this is the stamp of the directory with this inode.
     pub fn is(&self, inode: Inode) -> bool {
         self.inode == inode
+    }
+
+    /// The directory.
+    pub fn inode(&self) -> Inode {
+        self.inode
     }
 
     /// Whether the directory had not changed for a while.
@@ -199,7 +204,7 @@ impl Entry {
 }
 
 /// Checks directories, and stops after the first one with which [`LOOK_NAMES_MAX`] names were seen. Returns the results for those
-/// that were checked. New names whose inode is in `memory` are returned however many there are. Blocks.
+/// that were checked. Blocks.
 pub fn look<D: Disk>(
     disk: &D,
     patterns: &Patterns,

@@ -5,7 +5,6 @@
 //! at (see [`super::sweep`]).
 
 use super::super::discover::{Below, Found, Listed, Request, Scope, Stamp};
-use super::super::identity::Inode;
 use super::Home;
 use super::directory::Directory;
 use std::ffi::OsStr;
@@ -17,7 +16,7 @@ use tailwater_shards::env::Env;
 const QUEUED_MAX: usize = 4 * 1024;
 
 impl<E: Env> Home<'_, E> {
-    pub(super) fn apply(&mut self, request: Request, found: Found, more: &mut Vec<PathBuf>) {
+    pub(super) async fn apply(&mut self, request: Request, found: Found, more: &mut Vec<PathBuf>) {
         let path = request.directory;
         match found {
             Found::Missing => self.directory_missing(&path),
@@ -26,7 +25,7 @@ impl<E: Env> Home<'_, E> {
             }
             Found::Same(entries) => {
                 let names = entries.iter().map(|entry| entry.name.clone()).collect();
-                self.apply_entries(&path, entries, &names);
+                self.apply_entries(&path, entries, &names).await;
             }
             Found::Named { entries, error } => {
                 match error {
@@ -42,24 +41,28 @@ impl<E: Env> Home<'_, E> {
                     directory.stamp = None;
                 }
                 let names = entries.iter().map(|entry| entry.name.clone()).collect();
-                self.apply_entries(&path, entries, &names);
+                self.apply_entries(&path, entries, &names).await;
             }
             Found::Looked { entries, gone, directories } => {
                 for below in directories {
                     self.add_directory(below, &path, more);
                 }
                 let looked = entries.iter().map(|entry| entry.name.clone()).chain(gone).collect();
-                self.apply_entries(&path, entries, &looked);
+                self.apply_entries(&path, entries, &looked).await;
             }
-            Found::Listed(listed) => self.apply_listed(path, request.scope, *listed, more),
+            Found::Listed(listed) => self.apply_listed(path, request.scope, *listed, more).await,
         }
     }
 
-    fn apply_listed(&mut self, path: PathBuf, scope: Scope, listed: Listed, more: &mut Vec<PathBuf>) {
+    async fn apply_listed(&mut self, path: PathBuf, scope: Scope, listed: Listed, more: &mut Vec<PathBuf>) {
         let Listed { stamp, gone, entries, directories, links, more: others, more_refused, next } = listed;
         self.told.remove(&path);
         self.note_links(&path, links, more_refused);
         self.renew_watch(&path, stamp);
+        let is_scanned = self.directories.contains_key(&path);
+        if is_scanned {
+            self.inodes.is_at(stamp.inode(), &path);
+        }
         let Some(directory) = self.directories.get_mut(&path) else { return };
         // All that wait are found again.
         directory.crowded = others;
@@ -72,7 +75,7 @@ impl<E: Env> Home<'_, E> {
             self.add_directory(below, &path, more);
         }
         let looked = entries.iter().map(|entry| entry.name.clone()).chain(gone).collect();
-        self.apply_entries(&path, entries, &looked);
+        self.apply_entries(&path, entries, &looked).await;
         let Some(directory) = self.directories.get_mut(&path) else { return };
         directory.advances |= before != (directory.names.len(), directory.below.len());
         // More may have room. If none of all had, they wait until room is released.
@@ -102,8 +105,7 @@ impl<E: Env> Home<'_, E> {
             return;
         }
         // A link to a directory that is already scanned would lead in a circle.
-        let seen = |inode: Inode| self.directories.values().any(|one| one.stamp.is_some_and(|stamp| stamp.is(inode)));
-        if link.is_some_and(seen) {
+        if link.is_some_and(|inode| self.inodes.has(inode)) {
             return;
         }
         let claim = self.admit_directory(&path, owner);
@@ -139,6 +141,7 @@ impl<E: Env> Home<'_, E> {
         if is_base {
             self.watcher.await_directory(path);
         } else if let Some(Directory { claim, found_under, .. }) = self.directories.remove(path) {
+            self.inodes.is_gone(path);
             claim.into_iter().for_each(|claim| self.crowd.release_directory(claim));
             if let (Some(name), Some(parent)) = (path.file_name(), found_under)
                 && let Some(parent) = self.directories.get_mut(&parent)

@@ -7,6 +7,7 @@
 
 mod admission;
 mod backups;
+mod circles;
 mod crowd;
 mod directories;
 mod directory;
@@ -24,6 +25,7 @@ mod told;
 use super::content::FileOf;
 use super::follow::Followed;
 use super::identity::{Inode, Memory};
+use super::neighbours::Neighbours;
 use super::owner::{Options, Owner};
 use super::patterns::Patterns;
 use super::post::{FileId, Post, ToOwner};
@@ -116,6 +118,8 @@ struct Home<'a, E: Env> {
     post: Rc<Post>,
     watcher: Watcher<E>,
     directories: HashMap<PathBuf, Directory>,
+    /// Their inodes.
+    inodes: circles::Scanned,
     /// Directories that are still to be checked in this scan.
     sweep: VecDeque<PathBuf>,
     /// Whether all are to be checked after that.
@@ -124,6 +128,8 @@ struct Home<'a, E: Env> {
     by_inode: HashMap<Inode, FileId>,
     by_key: HashMap<SourceKey, FileId>,
     memory: Arc<Memory>,
+    /// Which files of an earlier run are still in a directory, until the first look is over.
+    neighbours: Arc<Neighbours>,
     released: Recency<SourceKey>,
     /// Highest number of files that were followed at the same time.
     files_max: usize,
@@ -185,12 +191,14 @@ impl<'a, E: Env> Home<'a, E> {
             patterns,
             post,
             directories: HashMap::new(),
+            inodes: circles::Scanned::default(),
             sweep: VecDeque::new(),
             sweep_again: false,
             files: HashMap::new(),
             by_inode: HashMap::new(),
             by_key: HashMap::new(),
             memory: Arc::new(memory),
+            neighbours: Arc::default(),
             released: Recency::default(),
             files_max: 0,
             unknown: Queue::default(),

@@ -18,6 +18,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tailwater_shards::env::{Env, ShardId, Stat};
 
+/// Number of names after which files that are followed are read before the next names are applied.
+const APPLIED_AT_ONCE: usize = if cfg!(test) { 16 } else { 256 };
+
+/// Gives the reader a turn after a number of names: strangers decide how many there are.
+async fn pause_after(number: usize) {
+    if number % APPLIED_AT_ONCE == APPLIED_AT_ONCE - 1 {
+        futures_lite::future::yield_now().await;
+    }
+}
+
 impl<E: Env> Home<'_, E> {
     /// Tells a new watch which followed files are in its directory.
     pub(super) fn name_files(&self, path: &Path) {
@@ -36,18 +46,21 @@ impl<E: Env> Home<'_, E> {
     }
 
     /// Applies the current inodes of names. `looked` holds the names that were checked; a name without an entry is gone.
-    pub(super) fn apply_entries(&mut self, path: &Path, entries: Vec<Entry>, looked: &HashSet<OsString>) {
+    pub(super) async fn apply_entries(&mut self, path: &Path, entries: Vec<Entry>, looked: &HashSet<OsString>) {
         let Some(mut directory) = self.directories.remove(path) else { return };
+        let site = self.site(path);
         let mut seen: HashMap<OsString, Stat> = HashMap::new();
         for name in looked {
             directory.retry.remove(name);
             directory.links.remove(name);
             directory.refused.remove(name);
         }
-        for entry in entries {
+        for (number, entry) in entries.into_iter().enumerate() {
+            pause_after(number).await;
             self.take_entry(path, &mut directory, entry, &mut seen);
         }
-        for name in looked {
+        for (number, name) in looked.iter().enumerate() {
+            pause_after(number).await;
             let (old, found) = (directory.names.get(name).copied(), seen.get(name));
             let new = found.map(Inode::of);
             if old.map(|named| named.inode) == new {
@@ -61,7 +74,7 @@ impl<E: Env> Home<'_, E> {
                 replaces = self.detach(&full, old).filter(|_| !directory.links.contains(name));
             }
             if let (Some(new), Some(stat)) = (new, found) {
-                match self.admit(&full, stat) {
+                match self.admit(site, &full, stat) {
                     Some(claim) => {
                         Arc::make_mut(&mut directory.names).insert(name.clone(), Named { inode: new, claim });
                         self.attach(full, stat, replaces);

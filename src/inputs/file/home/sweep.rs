@@ -1,13 +1,15 @@
 //! Which directories are looked at next: those that a scan has not reached yet, and those with events.
 //!
 //! Guarantees: a directory is watched before it is listed. A scan that has begun reaches every directory, in parts between which
-//! other work is done. Does not apply what was found (see [`super::directories`]).
+//! other work is done. Trees take turns, and so do the directories with events: those with few names come first, so nobody waits for
+//! the many names or directories of somebody else. Does not apply what was found (see [`super::directories`]).
 
 use super::super::discover::{self, Request, Scope, Stamp};
 use super::Home;
-use std::collections::HashSet;
+use super::directory::Directory;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tailwater_shards::env::Env;
 
 /// Number of links that are checked in a directory every second. If there are more, they are checked in turn, each at most every
@@ -20,7 +22,7 @@ const LISTED_NAMES_MAX: usize = if cfg!(test) { 64 } else { 1024 };
 const LISTED_DIRECTORIES_MAX: usize = 64;
 
 /// Number of directories that are checked before other work is done.
-const SWEEP_MAX: usize = 1000;
+const SWEEP_MAX: usize = 250;
 
 impl<E: Env> Home<'_, E> {
     /// Checks all directories that may have changed.
@@ -44,7 +46,9 @@ impl<E: Env> Home<'_, E> {
     pub(super) async fn sweep_some(&mut self) {
         // A scan that has begun goes on to its end, so that no directory is always among those that are left.
         if self.sweep.is_empty() && std::mem::take(&mut self.sweep_again) {
-            self.sweep.extend(self.directories.keys().cloned());
+            let size = |one: &Directory| one.names.len() as u64 + one.crowded;
+            let all = self.directories.iter().map(|(path, one)| (size(one), path.as_path())).collect();
+            self.sweep = in_turns(all, |path| self.patterns.tree_of_directory(path));
         }
         let some = self.sweep.len().min(SWEEP_MAX);
         let all: Vec<PathBuf> = self.sweep.drain(..some).collect();
@@ -97,7 +101,7 @@ impl<E: Env> Home<'_, E> {
         let are_many = events.names.len() > LISTED_DIRECTORIES_MAX;
         let requests = events.names.into_iter().filter_map(|(path, names)| {
             let directory = self.directories.get(&path)?;
-            let is_large = are_many || directory.names.len() > LISTED_NAMES_MAX || directory.crowded > 0;
+            let is_large = are_many || directory.names.len() + names.len() > LISTED_NAMES_MAX || directory.crowded > 0;
             Some(Request {
                 stamp: None,
                 directory: path,
@@ -108,14 +112,15 @@ impl<E: Env> Home<'_, E> {
                 skip: 0,
             })
         });
-        let requests: Vec<Request> = requests.collect();
+        let mut requests: Vec<Request> = requests.collect();
+        requests.sort_by_key(|request| request.names.len());
         if !requests.is_empty() {
             self.look(requests).await;
         }
     }
 
-    /// Checks directories, as many as are few enough names together, and follows new files. The others, and directories found in
-    /// them, are checked next.
+    /// Checks directories, as many as are few enough names together, and follows new files. The others are checked next, and
+    /// directories that were found last.
     async fn look(&mut self, mut requests: Vec<Request>) {
         for request in &requests {
             // Watched before it is listed: a file that is created in between then shows up in at least one of the two.
@@ -139,11 +144,12 @@ impl<E: Env> Home<'_, E> {
         let (mut asked, mut more) = (asked.into_iter(), Vec::new());
         for found in found {
             if let Some(request) = asked.next() {
-                self.apply(request, found, &mut more);
+                self.apply(request, found, &mut more).await;
             }
         }
-        more.extend(asked.map(|request| request.directory));
-        more.into_iter().rev().for_each(|path| self.sweep.push_front(path));
+        let left: Vec<PathBuf> = asked.map(|request| request.directory).collect();
+        left.into_iter().rev().for_each(|path| self.sweep.push_front(path));
+        self.sweep.extend(more);
         self.say_changes();
         if self.scanned {
             self.follow_some().await;
@@ -151,8 +157,40 @@ impl<E: Env> Home<'_, E> {
         self.count_links();
         self.count_crowded();
         // Files that took the path of another one are followed first, but there may be many of them.
-        if self.unknown.is_empty() && self.sweep.is_empty() || self.touched.is_full() {
+        if self.unknown.is_empty() && self.sweep.is_empty() && !self.watcher.has_events() || self.touched.is_full() {
             self.touched.clear();
         }
+    }
+}
+
+/// Directories with their numbers of names, in the order in which they are checked: one of each tree, then the next one of each,
+/// and those with few names first.
+fn in_turns(mut all: Vec<(u64, &Path)>, tree: impl Fn(&Path) -> PathBuf) -> VecDeque<PathBuf> {
+    all.sort_unstable();
+    let mut trees: HashMap<PathBuf, usize> = HashMap::new();
+    let mut turns: Vec<(usize, &Path)> = Vec::with_capacity(all.len());
+    for (_, path) in all {
+        let taken = trees.entry(tree(path)).or_default();
+        turns.push((*taken, path));
+        *taken += 1;
+    }
+    turns.sort_by_key(|turn| turn.0);
+    turns.into_iter().map(|(_, path)| path.to_path_buf()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_take_turns_and_directories_with_few_names_come_first() {
+        let many: Vec<PathBuf> = (0..100).map(|number| PathBuf::from(format!("/log/eve/{number:02}"))).collect();
+        let mut all: Vec<(u64, &Path)> = many.iter().map(|path| (1, path.as_path())).collect();
+        all.insert(50, (10, Path::new("/log/app")));
+        all.insert(0, (1000, Path::new("/log/eve")));
+        let turns = in_turns(all, |path| path.iter().take(3).collect());
+        assert_eq!(turns.len(), 102);
+        assert!(turns.iter().take(2).any(|path| path == Path::new("/log/app")), "{turns:?}");
+        assert_eq!(turns.back().map(PathBuf::as_path), Some(Path::new("/log/eve")));
     }
 }
