@@ -5,7 +5,7 @@
 //! A program takes part in a scenario if the scenario's folder has a configuration file with its name. Configurations get their
 //! paths from the environment: `PERF_INPUT` (a file or a glob), `PERF_DIRECTORY` (an empty folder), `PERF_ADMIN`
 //! (`address:port` where the program may listen) and `PERF_ADMIN_PORT`. If events are sent over the network, also `PERF_SINK`
-//! (`address:port` of the destination) and `PERF_SINK_PORT`.
+//! (`address:port` of the destination) and `PERF_SINK_PORT`; in `crowd`, `PERF_SHARDS`.
 
 use crate::count;
 use crate::work::Fidelity;

@@ -63,6 +63,12 @@ pub fn tailwater_log_bytes(metrics: &str) -> u64 {
     sum(metrics, "tailwater_wal_appended_bytes_total", "shard=")
 }
 
+/// Tailwater: files that are followed, names that wait for room, and positions that were dropped.
+pub fn tailwater_crowd(metrics: &str) -> (u64, u64, u64) {
+    let all = |name| sum(metrics, name, "");
+    (all("tailwater_files"), all("tailwater_files_waiting"), all("tailwater_wal_positions_dropped_total"))
+}
+
 /// Vector: events that the sink `out` sent.
 pub fn vector(metrics: &str) -> u64 {
     sum(metrics, "vector_component_sent_events_total", "component_id=\"out\"")

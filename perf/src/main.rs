@@ -1,6 +1,6 @@
 //! Measures the whole product. `generate` creates numbered lines, `run` sends them through Tailwater and its peers and measures
-//! the cost, `check` proves that each line arrived exactly once, and `sinks` measures the capacity of the servers that the
-//! network scenarios send to.
+//! the cost, `check` proves that each line arrived exactly once, `sinks` measures the capacity of the servers that the
+//! network scenarios send to, and `crowd` how late a user's files are read while another user makes very many.
 //!
 //! Users call `perf/run.sh`, which first builds everything in release mode. This crate shares no code with what it measures.
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@ mod aims;
 mod check;
 mod contender;
 mod count;
+mod crowd;
 mod data;
 mod measure;
 mod options;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         "generate" => generate(&options),
         "check" => check(&options),
         "sinks" => sinks(),
+        "crowd" => crowd(&options),
         "run" => run(&options),
         _ => Err(format!("unknown command `{verb}`\n{USAGE}")),
     });
@@ -65,11 +67,29 @@ fn sinks() -> Result<(), String> {
     Ok(())
 }
 
-fn run(options: &Options) -> Result<(), String> {
+fn crowd(options: &Options) -> Result<(), String> {
     let plan = &options.plan;
+    is_there(plan)?;
+    crowd::run(&crowd::Plan {
+        tailwater: &plan.tailwater,
+        scenarios: &plan.scenarios,
+        files: options.crowd.files,
+        renamed: options.crowd.files / 5,
+        shards: options.crowd.shards,
+        settle: Duration::from_secs(options.crowd.settle_seconds),
+    })
+}
+
+fn is_there(plan: &scenario::Plan) -> Result<(), String> {
     if !plan.tailwater.is_file() || !plan.scenarios.is_dir() {
         return Err(format!("`--tailwater` must be an existing binary and `--scenarios` an existing folder\n{USAGE}"));
     }
+    Ok(())
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let plan = &options.plan;
+    is_there(plan)?;
     let outcome = scenario::run(plan)?;
     let report = Report { plan, outcome: &outcome, commit: &options.commit, note: &options.note };
     print!("{}", report.text());

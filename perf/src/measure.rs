@@ -153,6 +153,16 @@ impl Metered {
         self.status_bytes("VmHWM:")
     }
 
+    /// Open descriptors, and directories or files that they watch.
+    pub fn descriptors(&self) -> (usize, usize) {
+        let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()));
+        // A descriptor that is closed between two calls has no file any more.
+        let texts = infos.into_iter().flatten().flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        let watches = |text: &str| text.lines().filter(|line| line.starts_with("inotify wd")).count();
+        // A queue of events has all of its watches under each of its descriptors.
+        texts.fold((0, 0), |(all, most), text| (all + 1, most.max(watches(&text))))
+    }
+
     fn status_bytes(&self, key: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(key));

@@ -9,6 +9,10 @@ pub const USAGE: &str = "\
 tailwater-perf generate [--lines N] [--data KIND] [--seed N] FILE
 tailwater-perf check [--lines N] FILE...
 tailwater-perf sinks                    measures the capacity of the servers that the network scenarios send to
+tailwater-perf crowd --tailwater BINARY --scenarios DIR [options]
+  --crowd-files N       files that a user makes, and then directories; a fifth of the files is renamed (100000)
+  --crowd-settle-seconds N   how long each phase goes on after its work (15)
+  --shards N            (1)
 tailwater-perf run --tailwater BINARY --scenarios DIR [options]
   --lines N             events of one run (1000000)
   --rounds N            how many times everything is run (3)
@@ -29,10 +33,18 @@ tailwater-perf run --tailwater BINARY --scenarios DIR [options]
 /// The parsed command line. Each command checks which parts it needs.
 pub struct Options {
     pub plan: Plan,
+    pub crowd: Crowd,
     pub keep: Option<PathBuf>,
     pub commit: String,
     pub note: String,
     pub files: Vec<PathBuf>,
+}
+
+/// The size of `crowd`.
+pub struct Crowd {
+    pub files: u64,
+    pub settle_seconds: u64,
+    pub shards: u64,
 }
 
 impl Default for Plan {
@@ -60,7 +72,9 @@ impl Options {
     /// Parses the arguments after the command.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let (keep, commit) = (None, "unknown".to_owned());
-        let mut options = Options { plan: Plan::default(), keep, commit, note: String::new(), files: Vec::new() };
+        let crowd = Crowd { files: 100_000, settle_seconds: 15, shards: 1 };
+        let (plan, note, files) = (Plan::default(), String::new(), Vec::new());
+        let mut options = Options { plan, crowd, keep, commit, note, files };
         while let Some(word) = words.next() {
             if !word.starts_with("--") {
                 options.files.push(word.into());
@@ -92,6 +106,9 @@ impl Options {
             "--idle-settle-seconds" => plan.idle_settle_seconds = number(word, &value)?,
             "--soak-seconds" => plan.soak_seconds = number(word, &value)?,
             "--recovery-bytes" => plan.recovery_bytes = number(word, &value)?,
+            "--crowd-files" => self.crowd.files = number(word, &value)?,
+            "--crowd-settle-seconds" => self.crowd.settle_seconds = number(word, &value)?,
+            "--shards" => self.crowd.shards = number(word, &value)?,
             "--keep" => self.keep = Some(value.into()),
             "--commit" => self.commit = value,
             "--note" => self.note = value,

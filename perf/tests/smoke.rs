@@ -77,3 +77,26 @@ fn every_scenario_runs_in_small() {
     assert_eq!(document["failures"].as_array().map(Vec::len), Some(0), "{text}");
     assert!(text.contains("| recovery: below 2 s for 1 GB of log, to the first event |"), "{text}");
 }
+
+#[test]
+fn a_small_crowd_is_measured_and_all_of_its_neighbours_lines_arrive() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_tailwater-perf"))
+        .arg("crowd")
+        .arg("--tailwater")
+        .arg(tailwater())
+        .arg("--scenarios")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios"))
+        .args(["--crowd-files", "200", "--crowd-settle-seconds", "1"])
+        .env("TMPDIR", folder.path())
+        .output()
+        .expect("the tool runs");
+    let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{log}\n{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("| ")).count(), 11, "{text}");
+    // 200 files, 200 in directories, and those of the neighbour.
+    let there = text.lines().find(|line| line.starts_with("| directories are there")).expect("the phase");
+    let followed: u64 = there.split('|').nth(9).and_then(|cell| cell.trim().parse().ok()).expect("a number");
+    assert!((400..450).contains(&followed), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0, "nothing is left");
+}

@@ -185,6 +185,9 @@ pub struct DirEntry {
     pub directory: bool,
     /// Whether the entry is a symbolic link.
     pub link: bool,
+    /// The inode number of the entry itself as the directory has it, which may differ from that in its metadata; zero if there is
+    /// none.
+    pub inode: u64,
 }
 
 /// How to open a file.

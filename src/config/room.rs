@@ -22,18 +22,23 @@ pub const OF_TREE: u64 = 6;
 /// The same for one directory.
 pub const OF_DIRECTORY: u64 = 4;
 
-/// Whose it is and where it is.
+/// A directory and the tree in which it is, as hashes with secret keys: strangers choose the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
-    /// The user.
-    pub owner: u32,
-    /// The top directory.
-    pub tree: &'a Path,
-    /// The directory.
-    pub directory: &'a Path,
+pub struct Site {
+    tree: u64,
+    directory: u64,
 }
 
-/// A holder of room. The numbers are hashes with secret keys: strangers choose the names.
+/// Whose it is and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The user.
+    pub owner: u32,
+    /// The directory.
+    pub site: Site,
+}
+
+/// A holder of room. See [`Site`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Holder {
     Owner(u32),
@@ -46,8 +51,7 @@ enum Holder {
 #[must_use]
 pub struct Claim {
     owner: u32,
-    tree: u64,
-    directory: u64,
+    site: Site,
     bytes: u32,
     /// Whether the user is known.
     has_owner: bool,
@@ -56,8 +60,8 @@ pub struct Claim {
 impl Claim {
     fn holders(&self) -> impl Iterator<Item = (Holder, u64)> + use<> {
         let owner = self.has_owner.then_some((Holder::Owner(self.owner), OF_OWNER));
-        let directory = (Holder::Directory(self.directory), OF_DIRECTORY);
-        owner.into_iter().chain([(Holder::Tree(self.tree), OF_TREE), directory])
+        let directory = (Holder::Directory(self.site.directory), OF_DIRECTORY);
+        owner.into_iter().chain([(Holder::Tree(self.site.tree), OF_TREE), directory])
     }
 }
 
@@ -106,9 +110,9 @@ impl Room {
         self.lock().released
     }
 
-    fn claim_of(&self, place: Place<'_>, bytes: u32, has_owner: bool) -> Claim {
-        let hash = |of: &Path| self.hasher.hash_one(of);
-        Claim { owner: place.owner, tree: hash(place.tree), directory: hash(place.directory), bytes, has_owner }
+    /// A directory in a tree.
+    pub fn site(&self, tree: &Path, directory: &Path) -> Site {
+        Site { tree: self.hasher.hash_one(tree), directory: self.hasher.hash_one(directory) }
     }
 }
 
@@ -132,8 +136,8 @@ impl Held {
     }
 
     /// Claims `bytes`, if the holders may have that many more.
-    pub fn claim(&mut self, place: Place<'_>, bytes: u32) -> Option<Claim> {
-        let claim = self.room.claim_of(place, bytes, true);
+    pub fn claim(&mut self, place: Place, bytes: u32) -> Option<Claim> {
+        let claim = Claim { owner: place.owner, site: place.site, bytes, has_owner: true };
         let is_admitted = {
             let inner = self.room.lock();
             let bytes = u64::from(bytes);
@@ -147,13 +151,13 @@ impl Held {
     }
 
     /// Claims `bytes` for something that has room already, or had it in an earlier run.
-    pub fn claim_known(&mut self, place: Place<'_>, bytes: u32) -> Claim {
-        self.add(self.room.claim_of(place, bytes, true))
+    pub fn claim_known(&mut self, place: Place, bytes: u32) -> Claim {
+        self.add(Claim { owner: place.owner, site: place.site, bytes, has_owner: true })
     }
 
     /// Claims `bytes` for something that an earlier run held there, whoever owns it.
-    pub fn reserve(&mut self, tree: &Path, directory: &Path, bytes: u32) -> Claim {
-        self.add(self.room.claim_of(Place { owner: 0, tree, directory }, bytes, false))
+    pub fn reserve(&mut self, site: Site, bytes: u32) -> Claim {
+        self.add(Claim { owner: 0, site, bytes, has_owner: false })
     }
 
     fn add(&mut self, claim: Claim) -> Claim {
@@ -208,13 +212,13 @@ mod tests {
     const ALL: u64 = 1_000_000;
     const EACH: u32 = 100;
 
-    fn place(owner: u32, directory: &str) -> Place<'_> {
+    fn place(held: &Held, owner: u32, directory: &str) -> Place {
         let tree = Path::new(directory).ancestors().nth(1).expect("a path with a parent");
-        Place { owner, tree, directory: Path::new(directory) }
+        Place { owner, site: held.room().site(tree, Path::new(directory)) }
     }
 
     /// Claims until no more is admitted. Returns how many bytes were.
-    fn fill(held: &mut Held, place: Place<'_>) -> u64 {
+    fn fill(held: &mut Held, place: Place) -> u64 {
         let mut claimed = 0;
         while held.claim(place, EACH).is_some() {
             claimed += u64::from(EACH);
@@ -228,7 +232,8 @@ mod tests {
         let mut before = ALL;
         for user in 0..5 {
             let directory = format!("/logs/{user}/app");
-            let claimed = fill(&mut held, place(user, &directory));
+            let place = place(&held, user, &directory);
+            let claimed = fill(&mut held, place);
             assert!(claimed >= u64::from(2 * EACH) && claimed < before, "user {user} got {claimed} after {before}");
             before = claimed;
         }
@@ -237,24 +242,32 @@ mod tests {
     #[test]
     fn a_stranger_with_many_directories_or_trees_leaves_room() {
         let mut held = Held::in_room(Arc::new(Room::of(ALL)));
-        let one = fill(&mut held, place(7, "/logs/7/0"));
-        let in_tree: u64 = (1..1000).map(|number| fill(&mut held, place(7, &format!("/logs/7/{number}")))).sum();
-        let elsewhere: u64 = (0..1000).map(|number| fill(&mut held, place(7, &format!("/logs/x{number}/0")))).sum();
+        let mut fill_in = |owner: u32, directory: &str| {
+            let place = place(&held, owner, directory);
+            fill(&mut held, place)
+        };
+        let one = fill_in(7, "/logs/7/0");
+        let in_tree: u64 = (1..1000).map(|number| fill_in(7, &format!("/logs/7/{number}"))).sum();
+        let elsewhere: u64 = (0..1000).map(|number| fill_in(7, &format!("/logs/x{number}/0"))).sum();
         let (of_directory, of_tree, all) = (one, one + in_tree, one + in_tree + elsewhere);
         assert!(
             of_directory / 1000 == 800 && of_tree / 1000 == 857 && all / 1000 == 888,
             "{of_directory} {of_tree} {all}"
         );
         // Many users at the same place: the tree is the limit.
-        let others: u64 = (100..1100).map(|user| fill(&mut held, place(user, "/logs/7/0"))).sum();
+        let others: u64 = (100..1100).map(|user| fill_in(user, "/logs/7/0")).sum();
         assert_eq!(others, 0);
-        assert!(fill(&mut held, place(8, "/logs/8/0")) > ALL / 20, "somebody else has room");
+        assert!(fill_in(8, "/logs/8/0") > ALL / 20, "somebody else has room");
     }
 
     #[test]
     fn a_host_with_one_user_can_use_nearly_everything() {
         let mut held = Held::in_room(Arc::new(Room::of(ALL)));
-        let all: u64 = (0..100).map(|number| fill(&mut held, place(0, &format!("/logs/{number}/app")))).sum();
+        let mut all = 0;
+        for number in 0..100 {
+            let place = place(&held, 0, &format!("/logs/{number}/app"));
+            all += fill(&mut held, place);
+        }
         assert!(all > ALL * 88 / 100, "{all}");
     }
 
@@ -262,7 +275,7 @@ mod tests {
     fn what_is_released_can_be_claimed_by_others_and_inputs_release_all() {
         let room = Arc::new(Room::of(ALL));
         let (mut one, mut other) = (Held::in_room(room.clone()), Held::in_room(room.clone()));
-        let stranger = place(7, "/logs/7/0");
+        let stranger = place(&one, 7, "/logs/7/0");
         let mut claims = Vec::new();
         while let Some(claim) = one.claim(stranger, EACH) {
             claims.push(claim);
@@ -274,7 +287,7 @@ mod tests {
         assert_eq!(fill(&mut other, stranger), 100 * u64::from(EACH));
         let known = one.claim_known(stranger, EACH);
         one.release(known);
-        let earlier = one.reserve(stranger.tree, stranger.directory, EACH);
+        let earlier = one.reserve(stranger.site, EACH);
         assert!(other.claim(stranger, EACH).is_none(), "what an earlier run held is not free");
         one.release(earlier);
         drop((one, other));

@@ -26,7 +26,7 @@ use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -464,7 +464,7 @@ pub(super) fn each(directory: &Path, most: usize, visit: &mut dyn FnMut(DirEntry
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        visit(DirEntry { name: entry.file_name(), directory, link });
+        visit(DirEntry { name: entry.file_name(), directory, link, inode: entry.ino() });
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ impl MemoryNames {
         let directories = names.directories.iter().map(|path| (path, true));
         let inside = files.chain(directories).filter(|(path, _)| path.parent() == Some(directory));
         let entries = inside.filter_map(|(path, directory)| {
-            path.file_name().map(|name| DirEntry { name: name.to_owned(), directory, link: false })
+            path.file_name().map(|name| DirEntry { name: name.to_owned(), directory, link: false, inode: 0 })
         });
         Ok(entries.collect())
     }

@@ -13,6 +13,7 @@ use super::follow::{Beginning, Span, unread_spans};
 use super::identity::{
     HEAD_BYTES, Head, Inode, Memory, PROOF_BYTES, Remembered, Sighting, TAIL_BYTES, Version, tail_marker,
 };
+use super::neighbours::Neighbours;
 use super::patterns::Patterns;
 use super::place::find_beginning;
 use super::post::FileId;
@@ -21,7 +22,7 @@ use crate::codec::encoding::Encoding;
 use crate::codec::framing::Rules;
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tailwater_shards::env::located::Located;
 use tailwater_shards::env::{Disk, File, FileKind, Open, Stat, Timestamp};
@@ -54,6 +55,8 @@ pub struct Candidate {
 pub struct Knowledge {
     /// What earlier runs read.
     pub memory: Arc<Memory>,
+    /// What of that is still there under another name.
+    pub neighbours: Arc<Neighbours>,
     /// How lines are split.
     pub rules: Rules,
     /// Where to start in a file that no earlier run read and that was there at the first scan.
@@ -226,11 +229,12 @@ fn replaced<D: Disk>(
     if is_written_again(known, &opened.stat) {
         return Ok(None);
     }
-    let found = match find_inode(scout, &candidate.path, known.descriptor.identity.inode) {
-        // Where the old file is cannot be found out, so this may be a different one.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
-        found => found?,
-    };
+    let found =
+        match knowledge.neighbours.has(scout, &candidate.path, known.descriptor.identity.inode, &knowledge.memory) {
+            // Where the old file is cannot be found out, so this may be a different one.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+            found => found?,
+        };
     Ok((!found).then(|| known.state.clone()))
 }
 
@@ -241,24 +245,6 @@ fn is_written_again(known: &Remembered, stat: &Stat) -> bool {
     let old = known.descriptor.identity.inode.created;
     let is_new = old.zip(stat.created).is_some_and(|(old, new)| new > old && stat.modified >= new);
     is_new && stat.length == known.state.end()
-}
-
-/// Whether a name in the directory of `path` leads to this inode.
-fn find_inode<D: Disk>(scout: &Scout<'_, D>, path: &Path, inode: Inode) -> io::Result<bool> {
-    let Some(directory) = path.parent() else { return Ok(false) };
-    let place = scout.directory(scout.patterns.base_of(path), directory)?;
-    for entry in place.handle.list()?.into_iter().filter(|entry| !entry.directory) {
-        let stat = match entry.link {
-            true => scout.find_in(&place, &entry.name).map(|spot| spot.stat),
-            false => place.handle.stat_name(&entry.name),
-        };
-        // Removed since the directory was listed.
-        let Ok(stat) = stat else { continue };
-        if Inode::of(&stat).may_be(inode) && stat.device == inode.device {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The ranges to read in a file that continues this source. Where so many NULs precede a range that this look is too short

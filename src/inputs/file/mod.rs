@@ -24,6 +24,7 @@ mod glimpse;
 mod home;
 mod identify;
 pub mod identity;
+mod neighbours;
 mod notes;
 mod nuls;
 mod own;

@@ -141,13 +141,7 @@ impl Patterns {
         longest(self.include.matches(path).into_iter().map(|index| self.bases[index].1.as_path()))
     }
 
-    /// The top directory of the tree in which a path is: directly below where the search begins.
-    pub fn tree_of(&self, path: &Path) -> PathBuf {
-        let base = self.base_of(path);
-        tree(base, path.parent().unwrap_or(base))
-    }
-
-    /// The same for a directory.
+    /// The top directory of the tree in which a directory is: directly below where the search begins.
     pub fn tree_of_directory(&self, directory: &Path) -> PathBuf {
         tree(self.base_of_directory(directory), directory)
     }

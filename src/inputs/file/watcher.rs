@@ -20,6 +20,13 @@ use tailwater_shards::signal::Signal;
 /// Maximum number of changed names that wait for the home shard. If there are more, all directories are scanned.
 const NAMES_WAITING_MAX: usize = 16 * 1024;
 
+/// Number of names in a directory that are taken at once, so that the names in other directories do not wait for them.
+const NAMES_TAKEN_MAX: usize = if cfg!(test) { 32 } else { 2 * 1024 };
+
+/// Number of files without a path that are woken by changes under unknown names. If there are more, the ticks find the changes:
+/// strangers decide how many files are away, and how often something changes.
+const AWAY_WOKEN_MAX: usize = if cfg!(test) { 32 } else { 1024 };
+
 /// How long changes are collected if they follow each other closely: each wake costs as much as many lines.
 const GATHER: Duration = Duration::from_micros(500);
 
@@ -103,9 +110,32 @@ impl<E: Env> Watcher<E> {
         self.shared.raised.wait().await;
     }
 
-    /// Takes the events since the last call.
+    /// Takes the events since the last call, with a limited number of names in each directory. The others are taken next.
     pub fn take(&self) -> Events {
-        std::mem::take(&mut self.shared.table.borrow_mut().events)
+        let mut table = self.shared.table.borrow_mut();
+        let mut events = std::mem::take(&mut table.events);
+        let Events { names: all, vanished, .. } = &mut events;
+        for (directory, names) in all.iter_mut().filter(|one| one.1.len() > NAMES_TAKEN_MAX) {
+            // What vanished comes last, so a file that was renamed is never without a path: it could not be opened any more.
+            let mut order: Vec<(bool, OsString)> = std::mem::take(names)
+                .into_iter()
+                .map(|name| (vanished.contains(&directory.join(&name)), name))
+                .collect();
+            order.sort_unstable_by_key(|one| one.0);
+            let rest = order.split_off(NAMES_TAKEN_MAX);
+            names.extend(order.into_iter().map(|one| one.1));
+            let late = rest.iter().filter(|one| one.0).map(|one| directory.join(&one.1));
+            table.events.vanished.extend(late);
+            table.events.waiting += rest.len();
+            table.events.names.insert(directory.clone(), rest.into_iter().map(|one| one.1).collect());
+            self.shared.raised.notify();
+        }
+        events
+    }
+
+    /// Whether events wait.
+    pub fn has_events(&self) -> bool {
+        self.shared.table.borrow().events.waiting > 0
     }
 
     /// Whether a change of this path is waiting, and whether the path vanished.
@@ -265,7 +295,8 @@ impl<E: Env> Shared<E> {
                 None => may_be_away = true,
             }
         }
-        // Once for all events: strangers decide how many there are, and how many files are away.
+        // Once for all events, whose number strangers decide.
+        may_be_away &= table.away.len() <= AWAY_WOKEN_MAX;
         for (&id, &shard) in table.away.iter().filter(|_| may_be_away) {
             match shard {
                 ShardId(0) => self.owner.wake(id),

@@ -239,9 +239,9 @@ impl Disk for SimDisk {
         let names = state.directory(id)?.names.clone();
         let mut entries = Vec::with_capacity(names.len());
         for (name, id) in names {
-            let node = &state.inode(id)?.node;
-            let (directory, link) = (matches!(node, Node::Directory(_)), matches!(node, Node::Link(_)));
-            entries.push(DirEntry { name, directory, link });
+            let inode = state.inode(id)?;
+            let (directory, link) = (matches!(inode.node, Node::Directory(_)), matches!(inode.node, Node::Link(_)));
+            entries.push(DirEntry { name, directory, link, inode: inode.number });
         }
         for at in (1..entries.len()).rev() {
             let other = state.prng.index(at + 1);

@@ -8,8 +8,9 @@
 use super::super::discover::DIRECTORIES_MAX;
 use super::super::identity::Inode;
 use super::super::post::FileId;
-use super::{Directory, Home, Known};
-use crate::config::room::{Claim, Held, Place, Room};
+use super::directory::Directory;
+use super::{Home, Known};
+use crate::config::room::{Claim, Held, Place, Room, Site};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,9 +60,8 @@ impl Crowd {
     }
 
     /// Keeps room for a file of an earlier run.
-    pub(super) fn reserve(&mut self, inode: Inode, tree: &Path, path: &Path) {
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let claim = self.held.reserve(tree, directory, bytes_of(path.as_os_str().len()));
+    pub(super) fn reserve(&mut self, inode: Inode, site: Site, path: &Path) {
+        let claim = self.held.reserve(site, bytes_of(path.as_os_str().len()));
         self.earlier.entry(inode.number).or_default().claims.push(claim);
     }
 
@@ -123,14 +123,18 @@ fn bytes_of(path_bytes: usize) -> u32 {
 }
 
 impl<E: Env> Home<'_, E> {
+    /// Where the files of a directory count.
+    pub(super) fn site(&self, directory: &Path) -> Site {
+        self.crowd.held.room().site(&self.patterns.tree_of_directory(directory), directory)
+    }
+
     /// Room for a name that was found; none if it has to wait.
-    pub(super) fn admit(&mut self, path: &Path, stat: &Stat) -> Option<Claim> {
+    pub(super) fn admit(&mut self, site: Site, path: &Path, stat: &Stat) -> Option<Claim> {
         let inode = Inode::of(stat);
         let is_renamed = |id: &FileId| self.files.get(id).is_some_and(|known| known.paths.len() < NAMES_OF_FILE_MAX);
         let is_followed = self.by_inode.get(&inode).or_else(|| self.offered.get(&inode)).is_some_and(is_renamed);
         let is_known = self.crowd.is_of_earlier_run(inode) || is_followed;
-        let (tree, directory) = (self.patterns.tree_of(path), path.parent().unwrap_or(Path::new("/")));
-        let place = Place { owner: stat.owner, tree: &tree, directory };
+        let place = Place { owner: stat.owner, site };
         let bytes = bytes_of(path.as_os_str().len());
         match is_known {
             true => Some(self.crowd.held.claim_known(place, bytes)),
@@ -141,7 +145,8 @@ impl<E: Env> Home<'_, E> {
     /// Room for a directory that was found; none if it has to wait.
     pub(super) fn admit_directory(&mut self, path: &Path, owner: u32) -> Option<Claim> {
         let (tree, directory) = (self.patterns.tree_of_directory(path), path.parent().unwrap_or(Path::new("/")));
-        self.crowd.directories.claim(Place { owner, tree: &tree, directory }, 1)
+        let site = self.crowd.directories.room().site(&tree, directory);
+        self.crowd.directories.claim(Place { owner, site }, 1)
     }
 
     /// A name that was found has no room.

@@ -75,6 +75,7 @@ impl<E: Env> Home<'_, E> {
         });
         Knowledge {
             memory: self.memory.clone(),
+            neighbours: self.neighbours.clone(),
             rules: self.options.rules,
             start_at: if self.first_run { self.options.start_at } else { StartAt::Beginning },
             ignored_before,

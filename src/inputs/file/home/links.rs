@@ -3,10 +3,10 @@
 //! Guarantees: the log names the first one of each kind with the key to set, and again at most once per hour, so whoever makes
 //! links does not fill the log. All of them are counted. How many are looked at again is bounded per directory.
 
-use super::super::discover::{LinksSeen, REFUSED_MAX};
+use super::super::discover::LinksSeen;
 use super::super::scout::Refusal;
-use super::{Directory, Home};
-use std::ffi::OsString;
+use super::Home;
+use super::directory::Directory;
 use std::mem::{Discriminant, discriminant};
 use std::path::Path;
 use std::time::Duration;
@@ -29,18 +29,6 @@ impl Told {
             None => self.0.push((kind, now)),
         }
         true
-    }
-}
-
-impl Directory {
-    /// Remembers a name that is not read.
-    pub(super) fn refuse(&mut self, name: OsString) {
-        // They are remembered, so that they are read as soon as the reason is gone.
-        if self.refused.len() < REFUSED_MAX as usize {
-            self.refused.insert(name);
-        } else if !self.refused.contains(&name) {
-            self.refused_more += 1;
-        }
     }
 }
 

@@ -17,8 +17,9 @@ use super::super::notes::Note;
 use super::super::post::{FileId, ToOwner};
 use super::super::seek::{self, Candidate, Found, Sought};
 use super::Home;
+use crate::config::room::Site;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::{Source, SourceKey, SourceRange};
@@ -118,9 +119,13 @@ impl<E: Env> Home<'_, E> {
                 }
             }
         }
+        let mut sites: HashMap<PathBuf, Site> = HashMap::new();
         for missing in all.values() {
             let (inode, path) = (missing.sought.descriptor.identity.inode, missing.sought.path());
-            self.crowd.reserve(inode, &self.patterns.tree_of(&path), &path);
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            let site = sites.get(directory).copied().unwrap_or_else(|| self.site(directory));
+            sites.insert(directory.to_path_buf(), site);
+            self.crowd.reserve(inode, site, &path);
             if !missing.is_recorded() {
                 self.noted.insert(inode.number, missing.key());
             }
@@ -210,6 +215,7 @@ impl<E: Env> Home<'_, E> {
     /// bytes are lost.
     pub(super) async fn first_look_is_over(&mut self) {
         Arc::make_mut(&mut self.memory).forget_paths();
+        self.neighbours = Arc::default();
         let all = self.take_missing();
         let names = self.names().map(|named| named.inode);
         let unopened = Inodes::of(names.filter(|inode| !self.by_inode.contains_key(inode)));

@@ -7,55 +7,53 @@
 
 mod admission;
 mod backups;
+mod circles;
 mod crowd;
 mod directories;
+mod directory;
 pub mod files;
 mod generations;
 mod links;
+mod mail;
 mod missing;
+mod names;
 mod packed;
 mod replaced;
+mod sweep;
+mod told;
 
 use super::content::FileOf;
-use super::discover::{Named, Names, Stamp};
 use super::follow::Followed;
 use super::identity::{Inode, Memory};
+use super::neighbours::Neighbours;
 use super::owner::{Options, Owner};
 use super::patterns::Patterns;
-use super::post::{FileId, Post, ToHome, ToOwner};
+use super::post::{FileId, Post, ToOwner};
 use super::recency::Recency;
 use super::watcher::Watcher;
 use crate::config::room::{Claim, Held};
 use admission::Queue;
 use crowd::Crowd;
+use directory::Directory;
 use futures_lite::future::or;
 use missing::{Archived, Missing};
 use packed::Packed;
 use replaced::Touched;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::SourceKey;
-use tailwater_shards::env::{Disk, Env, FileKind, Monotonic, ShardId, Timestamp};
-use tailwater_shards::limits::TOMBSTONES_MIN;
+use tailwater_shards::env::{Disk, Env, Monotonic, ShardId, Timestamp};
 use tailwater_shards::plugin::{InputContext, PluginError};
-use tailwater_shards::wal::SourceState;
 
 /// How often directories and active files are checked while something changes.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long the other shards have to say hello before files are assigned to those that did.
 const HELLO_WAIT: Duration = Duration::from_secs(1);
-
-/// Paths of which an error was told that are remembered. Beyond, some are told again.
-const TOLD_MAX: usize = 16 * 1024;
-
-/// Names in a directory that are checked every second, because they cannot be read yet. The others wait like names without room.
-const RETRIED_MAX: usize = if cfg!(test) { 100 } else { 4096 };
 
 /// A file on its way to the shard that will follow it.
 pub struct Assignment<F> {
@@ -112,46 +110,6 @@ struct Unknown {
     first: bool,
 }
 
-#[derive(Default)]
-struct Directory {
-    stamp: Option<Stamp>,
-    /// What each wanted name leads to, as far as there is room.
-    names: Arc<Names>,
-    /// Subdirectories that are scanned.
-    below: Arc<HashSet<OsString>>,
-    /// Number of names and subdirectories that wait for room.
-    crowded: u64,
-    /// Number of new names that the next look at it skips.
-    skip: u64,
-    /// Whether a look at it found something to follow, since it was begun to be looked at from its beginning.
-    advances: bool,
-    /// Its room among the directories.
-    claim: Option<Claim>,
-    links: HashSet<OsString>,
-    /// Names that are not read because of links, as far as they are looked at again.
-    refused: HashSet<OsString>,
-    /// Number of others that are not.
-    refused_more: u64,
-    /// Number of symbolic links that would be wanted if links were followed.
-    links_seen: u64,
-    /// Names that must be checked again.
-    retry: HashSet<OsString>,
-    /// The directory where it was found; none if an include pattern begins here, in which case it is waited for when it is
-    /// missing.
-    found_under: Option<PathBuf>,
-}
-
-impl Directory {
-    /// Checks a name every second until it can be read.
-    fn retry_later(&mut self, name: &OsStr) {
-        if self.retry.len() < RETRIED_MAX || self.retry.contains(name) {
-            self.retry.insert(name.to_os_string());
-        } else {
-            self.crowded += 1;
-        }
-    }
-}
-
 struct Home<'a, E: Env> {
     context: &'a InputContext<E>,
     owner: Rc<Owner<E>>,
@@ -160,6 +118,8 @@ struct Home<'a, E: Env> {
     post: Rc<Post>,
     watcher: Watcher<E>,
     directories: HashMap<PathBuf, Directory>,
+    /// Their inodes.
+    inodes: circles::Scanned,
     /// Directories that are still to be checked in this scan.
     sweep: VecDeque<PathBuf>,
     /// Whether all are to be checked after that.
@@ -168,6 +128,8 @@ struct Home<'a, E: Env> {
     by_inode: HashMap<Inode, FileId>,
     by_key: HashMap<SourceKey, FileId>,
     memory: Arc<Memory>,
+    /// Which files of an earlier run are still in a directory, until the first look is over.
+    neighbours: Arc<Neighbours>,
     released: Recency<SourceKey>,
     /// Highest number of files that were followed at the same time.
     files_max: usize,
@@ -231,12 +193,14 @@ impl<'a, E: Env> Home<'a, E> {
             patterns,
             post,
             directories: HashMap::new(),
+            inodes: circles::Scanned::default(),
             sweep: VecDeque::new(),
             sweep_again: false,
             files: HashMap::new(),
             by_inode: HashMap::new(),
             by_key: HashMap::new(),
             memory: Arc::new(memory),
+            neighbours: Arc::default(),
             released: Recency::default(),
             files_max: 0,
             unknown: Queue::default(),
@@ -336,142 +300,6 @@ impl<'a, E: Env> Home<'a, E> {
             if let Some((from, message)) = or(mail, timeout).await {
                 self.open_mail(from, message);
             }
-        }
-    }
-
-    fn read_mail(&mut self) {
-        while let Some((from, message)) = self.context.peers.try_receive() {
-            self.open_mail(from, message);
-        }
-        for message in self.owner.messages_to_home() {
-            self.hear(ShardId(0), message);
-        }
-    }
-
-    fn open_mail(&mut self, from: ShardId, message: tailwater_shards::plugin::PeerMessage) {
-        if let Ok(message) = message.downcast::<ToHome<FileOf<E>>>() {
-            self.hear(from, *message);
-        }
-    }
-
-    fn hear(&mut self, from: ShardId, message: ToHome<FileOf<E>>) {
-        match message {
-            ToHome::Hello(states) => {
-                self.forget_files_of(from);
-                states.iter().for_each(|state| self.remember(state.clone(), false));
-                self.loads[from.index()] = Some(0);
-                self.post.send(from, ToOwner::<FileOf<E>>::Welcome);
-            }
-            ToHome::Released(id, state) => {
-                self.remember(*state, true);
-                if let Some(known) = self.files.remove(&id) {
-                    self.drop_known(id, &known);
-                    known.paths.iter().for_each(|path| self.look_again(path));
-                }
-                self.archive_is_closed(id);
-            }
-            ToHome::Head(head) => Arc::make_mut(&mut self.memory).add_head(head),
-            ToHome::Ended(head, end) => Arc::make_mut(&mut self.memory).add_end(head, end),
-            ToHome::Replaced(id, inode, path) => self.replaced(id, inode, path),
-            ToHome::NotReplaced(id, replacement) => self.not_replaced(id, *replacement),
-            ToHome::Compared(successor) => self.compared(*successor),
-            ToHome::NotArchive(id) => {
-                if let Some(archived) = self.archives.get_mut(&id) {
-                    archived.refused = true;
-                }
-            }
-        }
-    }
-
-    fn remember(&mut self, state: SourceState, released: bool) {
-        let key = state.key();
-        let memory = Arc::make_mut(&mut self.memory);
-        memory.insert(state);
-        if released {
-            self.released.see(key);
-            if let Some(oldest) = self.released.evict_beyond(self.files_max.max(TOMBSTONES_MIN)) {
-                memory.remove(oldest);
-            }
-        }
-    }
-
-    /// The instance on a shard is new: its files must be found and assigned again.
-    fn forget_files_of(&mut self, shard: ShardId) {
-        let of_shard: Vec<FileId> = self.files.iter().filter(|one| one.1.shard == shard).map(|one| *one.0).collect();
-        self.forget_offered(&of_shard);
-        for id in of_shard {
-            if let Some(known) = self.files.remove(&id) {
-                self.drop_known(id, &known);
-                for path in &known.paths {
-                    self.look_again(path);
-                }
-            }
-        }
-    }
-
-    fn drop_known(&mut self, id: FileId, known: &Known) {
-        self.watcher.release(id);
-        known.claim.into_iter().for_each(|claim| self.crowd.release(claim));
-        if self.by_key.get(&known.key) == Some(&id) {
-            self.by_key.remove(&known.key);
-        }
-        // An archive that is read in place of a file is known by its path only.
-        if self.by_inode.get(&known.inode) == Some(&id) {
-            self.by_inode.remove(&known.inode);
-        }
-        if let Some(load) = &mut self.loads[known.shard.index()] {
-            *load = load.saturating_sub(1);
-        }
-    }
-
-    fn look_again(&mut self, path: &Path) {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Some(directory) = self.directories.get_mut(parent) {
-            directory.retry_later(name);
-            let named = Arc::make_mut(&mut directory.names).remove(name);
-            named.into_iter().for_each(|Named { inode, claim }| self.crowd.lost_name(inode, claim));
-        }
-    }
-
-    /// Reports the patterns that match nothing at the start.
-    async fn tell_idle_patterns(&self) {
-        for glob in &self.patterns.idle {
-            self.owner.error(&format!(
-                "exclude {glob}: it can match nothing that `include` matches; begin it as the pattern of `include`, or exclude \
-                 a name in every directory, as in `*.gz`"
-            ));
-        }
-        let offered = self.offered_paths();
-        let followed = self.files.values().flat_map(|known| known.paths.iter());
-        let paths: Vec<&PathBuf> = followed.chain(&offered).collect();
-        let is_empty = |index: &usize| !paths.iter().any(|path| self.patterns.matches(*index, path));
-        for index in (0..self.patterns.bases.len()).filter(is_empty) {
-            let (glob, base) = &self.patterns.bases[index];
-            let (disk, path) = (self.context.env.disk().clone(), PathBuf::from(glob));
-            let look = move || (disk.stat(&path), disk.is_link(&path).unwrap_or(false));
-            let (stat, is_link) = self.context.env.blocking(look).await;
-            let is_link = is_link && !self.patterns.links.follow;
-            if stat.is_ok_and(|stat| stat.kind == FileKind::Directory) {
-                let files = glob.trim_end_matches('/');
-                self.owner.error(&format!("include {glob}: nothing to follow: it is a directory; write {files}/*"));
-                continue;
-            }
-            let stamp = self.directories.get(base).and_then(|directory| directory.stamp);
-            let cause = match stamp {
-                Some(_) if is_link => "it is a symbolic link, and `follow_links` is false",
-                Some(_) => "no file there matches",
-                None => "its directory does not exist or cannot be read",
-            };
-            self.owner.error(&format!("include {glob}: nothing to follow yet: {cause}; checking every second"));
-        }
-    }
-
-    fn tell_once(&mut self, path: &Path, error: &io::Error, what: &str, next: &str) {
-        if self.told.len() >= TOLD_MAX {
-            self.told.clear();
-        }
-        if self.told.insert(path.to_path_buf(), error.kind()) != Some(error.kind()) {
-            self.owner.error(&format!("{}: {what}: {error}; {next}", path.display()));
         }
     }
 }

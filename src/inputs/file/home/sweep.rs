@@ -1,0 +1,196 @@
+//! Which directories are looked at next: those that a scan has not reached yet, and those with events.
+//!
+//! Guarantees: a directory is watched before it is listed. A scan that has begun reaches every directory, in parts between which
+//! other work is done. Trees take turns, and so do the directories with events: those with few names come first, so nobody waits for
+//! the many names or directories of somebody else. Does not apply what was found (see [`super::directories`]).
+
+use super::super::discover::{self, Request, Scope, Stamp};
+use super::Home;
+use super::directory::Directory;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use tailwater_shards::env::Env;
+
+/// Number of links that are checked in a directory every second. If there are more, they are checked in turn, each at most every
+/// ten seconds.
+const LINKS_EACH_TICK: usize = 100;
+
+/// Number of names in a directory, and of directories with events, up to which each directory with an event is listed. Beyond, only
+/// the names in the events are looked at.
+const LISTED_NAMES_MAX: usize = if cfg!(test) { 64 } else { 1024 };
+const LISTED_DIRECTORIES_MAX: usize = 64;
+
+/// Number of directories that are checked before other work is done.
+const SWEEP_MAX: usize = 250;
+
+impl<E: Env> Home<'_, E> {
+    /// Checks all directories that may have changed.
+    pub(super) async fn rescan(&mut self) {
+        let bases: Vec<PathBuf> = self.patterns.bases.iter().map(|base| base.1.clone()).collect();
+        for base in bases {
+            self.directories.entry(base).or_default();
+        }
+        self.sweep_again = true;
+        if !self.scanned {
+            self.sweep_some().await;
+            while !self.sweep.is_empty() {
+                self.sweep_some().await;
+            }
+            self.find_missing().await;
+            self.scanned = true;
+        }
+    }
+
+    /// Checks a number of the directories that are still to be checked.
+    pub(super) async fn sweep_some(&mut self) {
+        // A scan that has begun goes on to its end, so that no directory is always among those that are left.
+        if self.sweep.is_empty() && std::mem::take(&mut self.sweep_again) {
+            let size = |one: &Directory| one.names.len() as u64 + one.crowded;
+            let all = self.directories.iter().map(|(path, one)| (size(one), path.as_path())).collect();
+            self.sweep = in_turns(all, |path| self.patterns.tree_of_directory(path));
+        }
+        let some = self.sweep.len().min(SWEEP_MAX);
+        let all: Vec<PathBuf> = self.sweep.drain(..some).collect();
+        let requests: Vec<Request> = all.into_iter().filter_map(|path| self.request(path)).collect();
+        if !requests.is_empty() {
+            self.look(requests).await;
+        }
+    }
+
+    /// A look at a directory, as far as it has changed.
+    fn request(&self, path: PathBuf) -> Option<Request> {
+        let (directory, tick) = (self.directories.get(&path)?, self.ticks);
+        let count = directory.links.len() + directory.refused.len();
+        let links = directory.links.iter().chain(&directory.refused).enumerate();
+        let every = count.div_ceil(LINKS_EACH_TICK).max(10) as u64;
+        let due = |number: usize| count <= LINKS_EACH_TICK || (number as u64 + tick).is_multiple_of(every);
+        let mut names: HashSet<OsString> =
+            links.filter(|(number, _)| due(*number)).map(|(_, name)| name.clone()).collect();
+        names.extend(directory.retry.iter().cloned());
+        Some(Request {
+            stamp: directory.stamp,
+            directory: path,
+            names,
+            known: directory.names.clone(),
+            below: directory.below.clone(),
+            scope: Scope::All,
+            skip: directory.skip,
+        })
+    }
+
+    pub(super) async fn look_at_events(&mut self) {
+        let mut events = self.watcher.take();
+        self.touched.note(&mut events);
+        if events.overflow {
+            tracing::info!(component_id = %self.context.name, "watches overflowed: scanning all directories");
+            for directory in self.directories.values_mut() {
+                directory.stamp = directory.stamp.map(Stamp::unsettled);
+            }
+            self.sweep_again = true;
+            return;
+        }
+        if events.ancestors || !events.gone.is_empty() {
+            for path in events.gone {
+                if let Some(directory) = self.directories.get_mut(&path) {
+                    directory.stamp = None;
+                }
+            }
+            self.sweep_again = true;
+        }
+        let are_many = events.names.len() > LISTED_DIRECTORIES_MAX;
+        let requests = events.names.into_iter().filter_map(|(path, names)| {
+            let directory = self.directories.get(&path)?;
+            let is_large = are_many || directory.names.len() + names.len() > LISTED_NAMES_MAX || directory.crowded > 0;
+            Some(Request {
+                stamp: None,
+                directory: path,
+                names,
+                known: directory.names.clone(),
+                below: directory.below.clone(),
+                scope: if is_large { Scope::Named } else { Scope::New },
+                skip: 0,
+            })
+        });
+        let mut requests: Vec<Request> = requests.collect();
+        requests.sort_by_key(|request| request.names.len());
+        if !requests.is_empty() {
+            self.look(requests).await;
+        }
+    }
+
+    /// Checks directories, as many as are few enough names together, and follows new files. The others are checked next, and
+    /// directories that were found last.
+    async fn look(&mut self, mut requests: Vec<Request>) {
+        for request in &requests {
+            // Watched before it is listed: a file that is created in between then shows up in at least one of the two.
+            if self.watcher.watch(&request.directory) {
+                self.name_files(&request.directory);
+            }
+        }
+        let disk = self.context.env.disk().clone();
+        let patterns = self.patterns.clone();
+        let wall = self.context.env.wall();
+        let memory = Some(self.memory.clone()).filter(|_| !self.scanned);
+        let work = move || {
+            let found = discover::look(&disk, &patterns, &requests, wall, memory.as_deref());
+            // What is known may be changed again.
+            requests.iter_mut().for_each(|request| (request.known, request.below) = Default::default());
+            (found, requests)
+        };
+        let (found, asked) = self.context.env.blocking(work).await;
+        // A file that was released may have freed its inode number for one that was just found.
+        self.read_mail();
+        let (mut asked, mut more) = (asked.into_iter(), Vec::new());
+        for found in found {
+            if let Some(request) = asked.next() {
+                self.apply(request, found, &mut more).await;
+            }
+        }
+        let left: Vec<PathBuf> = asked.map(|request| request.directory).collect();
+        left.into_iter().rev().for_each(|path| self.sweep.push_front(path));
+        self.sweep.extend(more);
+        self.say_changes();
+        if self.scanned {
+            self.follow_some().await;
+        }
+        self.count_links();
+        self.count_crowded();
+        // Files that took the path of another one are followed first, but there may be many of them.
+        if self.unknown.is_empty() && self.sweep.is_empty() && !self.watcher.has_events() || self.touched.is_full() {
+            self.touched.clear();
+        }
+    }
+}
+
+/// Directories with their numbers of names, in the order in which they are checked: one of each tree, then the next one of each,
+/// and those with few names first.
+fn in_turns(mut all: Vec<(u64, &Path)>, tree: impl Fn(&Path) -> PathBuf) -> VecDeque<PathBuf> {
+    all.sort_unstable();
+    let mut trees: HashMap<PathBuf, usize> = HashMap::new();
+    let mut turns: Vec<(usize, &Path)> = Vec::with_capacity(all.len());
+    for (_, path) in all {
+        let taken = trees.entry(tree(path)).or_default();
+        turns.push((*taken, path));
+        *taken += 1;
+    }
+    turns.sort_by_key(|turn| turn.0);
+    turns.into_iter().map(|(_, path)| path.to_path_buf()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_take_turns_and_directories_with_few_names_come_first() {
+        let many: Vec<PathBuf> = (0..100).map(|number| PathBuf::from(format!("/log/eve/{number:02}"))).collect();
+        let mut all: Vec<(u64, &Path)> = many.iter().map(|path| (1, path.as_path())).collect();
+        all.insert(50, (10, Path::new("/log/app")));
+        all.insert(0, (1000, Path::new("/log/eve")));
+        let turns = in_turns(all, |path| path.iter().take(3).collect());
+        assert_eq!(turns.len(), 102);
+        assert!(turns.iter().take(2).any(|path| path == Path::new("/log/app")), "{turns:?}");
+        assert_eq!(turns.back().map(PathBuf::as_path), Some(Path::new("/log/eve")));
+    }
+}
