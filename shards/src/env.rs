@@ -314,7 +314,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
-    /// Takes the advisory lock of a file, which is created if missing. `WouldBlock` if another process holds it.
+    /// Takes the advisory lock of a file, which is created if missing, and which only its owner can open from then on, because any
+    /// reader could hold the lock. `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
     /// Free bytes for an ordinary user on the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;

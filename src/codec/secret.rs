@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// The keyword of a schema that marks a value which is not shown.
@@ -22,33 +23,75 @@ pub const URL: &str = "url";
 /// What is shown instead.
 pub const MASK: &str = "***";
 
-/// A string that is not shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
+/// What is shown of a string.
+pub trait Shown {
+    /// The name of its type in a schema.
+    const NAME: &'static str;
+    /// The argument of [`MARK`].
+    const HIDES: &'static str;
+    /// The string as it is shown.
+    fn shown(text: &str) -> String;
+}
 
-impl Secret {
+/// Nothing is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Nothing;
+
+impl Shown for Nothing {
+    const NAME: &'static str = "Secret";
+    const HIDES: &'static str = WHOLE;
+
+    fn shown(_: &str) -> String {
+        MASK.to_owned()
+    }
+}
+
+/// Scheme, host and port are shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Host;
+
+impl Shown for Host {
+    const NAME: &'static str = "Url";
+    const HIDES: &'static str = URL;
+
+    fn shown(text: &str) -> String {
+        shown_url(text)
+    }
+}
+
+/// A string that is not shown, except for what `S` says.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct Masked<S>(String, PhantomData<S>);
+
+/// A string that is not shown.
+pub type Secret = Masked<Nothing>;
+
+/// A URL, or what was written in the place of one. Only its scheme, host and port are shown.
+pub type Url = Masked<Host>;
+
+impl<S> Masked<S> {
     /// The string itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-impl From<&str> for Secret {
-    fn from(text: &str) -> Secret {
-        Secret(text.to_owned())
+impl<S> From<&str> for Masked<S> {
+    fn from(text: &str) -> Masked<S> {
+        Masked(text.to_owned(), PhantomData)
     }
 }
 
-impl fmt::Debug for Secret {
+impl<S: Shown> fmt::Debug for Masked<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
+        f.write_str(&S::shown(&self.0))
     }
 }
 
-impl JsonSchema for Secret {
+impl<S: Shown> JsonSchema for Masked<S> {
     fn schema_name() -> Cow<'static, str> {
-        "Secret".into()
+        S::NAME.into()
     }
 
     fn inline_schema() -> bool {
@@ -56,45 +99,7 @@ impl JsonSchema for Secret {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", MARK: WHOLE})
-    }
-}
-
-/// A URL, or what was written in the place of one. Only its scheme, host and port are shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Url(String);
-
-impl Url {
-    /// The URL itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Url {
-    fn from(text: &str) -> Url {
-        Url(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown_url(&self.0))
-    }
-}
-
-impl JsonSchema for Url {
-    fn schema_name() -> Cow<'static, str> {
-        "Url".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", MARK: URL})
+        json_schema!({"type": "string", MARK: S::HIDES})
     }
 }
 
@@ -162,7 +167,8 @@ pub fn is_reference(text: &str) -> bool {
 }
 
 /// The users and passwords of URLs inside any text, as byte ranges: what is between `://` and `@`, if a colon is in it. Patterns that
-/// match URLs are no URLs.
+/// match URLs are no URLs: they have characters that no URL has, or a repeated dot. Of what else a pattern may have, passwords are
+/// made as well.
 pub fn users_in(text: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     for (at, colon) in text.match_indices("://") {
@@ -170,7 +176,7 @@ pub fn users_in(text: &str) -> Vec<Range<usize>> {
         let word = &text[start..];
         let word = &word[..word.find(|c: char| c.is_whitespace() || "\"'`<>".contains(c)).unwrap_or(word.len())];
         let Some((user, _)) = word.rsplit_once('@') else { continue };
-        let is_pattern = user.contains(['[', ']', '(', ')', '*', '+', '^', '|', '\\']);
+        let is_pattern = user.contains(['[', '\\']) || user.contains(".*") || user.contains(".+");
         let is_inside = found.last().is_some_and(|last| last.end >= start);
         if user.contains(':') && !is_pattern && !is_inside {
             found.push(start..start + user.len());
@@ -231,6 +237,11 @@ mod tests {
         let text = "see http://u:hush@a and ftp://b, or 'https://v:p@ss@c/d'; not https?://[^:]+:x@d nor mailto://e@f";
         let found: Vec<&str> = users_in(text).into_iter().map(|part| &text[part]).collect();
         assert_eq!(found, ["u:hush", "v:p@ss"]);
+        for password in ["a+b/c==", "h*sh", "h^(u)|sh", "h.u$sh"] {
+            let text = format!("see http://u:{password}@a");
+            let found: Vec<&str> = users_in(&text).into_iter().map(|part| &text[part]).collect();
+            assert_eq!(found, [format!("u:{password}")], "{text}");
+        }
     }
 
     #[test]

@@ -4,9 +4,8 @@
 //! dead letters. Known are the values of sensitive headers (whole, their words, what Base64 in them stands for, and the part
 //! after the colon of that), the values in a URL's query, and long parts of its path. Each is found as it is, and as Base64, URLs,
 //! JSON and HTML write it. What is quoted from a server is searched before it is cut and put on one line ([`Secrets::excerpt`]).
-//! In a text that was cut before, a beginning of a secret before the mark of the cut is removed. Values and beginnings of fewer
-//! than [`BYTES_MIN`] bytes are not removed: they occur in ordinary words. Does not find a value that a server changed in
-//! another way.
+//! In a text that was cut before, a beginning of a secret before the mark of the cut is removed, however short. Values of fewer than
+//! [`BYTES_MIN`] bytes are not removed: they occur in ordinary words. Does not find a value that a server changed in another way.
 
 use super::auth::base64;
 pub use crate::codec::secret::MASK;
@@ -20,7 +19,8 @@ use std::rc::Rc;
 /// Ends a text that was cut.
 pub const CUT: char = '…';
 
-/// The shortest value that is removed, and the shortest beginning of one before a cut.
+/// The shortest value that is removed, and the shortest beginning of one that is masked before a cut. Shorter beginnings are cut off
+/// as well, without a mask, because they are usually no beginnings.
 pub const BYTES_MIN: usize = 4;
 
 /// The shortest word of a header's value that counts as a secret of its own: shorter ones name schemes, such as `Bearer`.
@@ -33,7 +33,13 @@ const PATH_KEY_BYTES_MIN: usize = 16;
 #[derive(Clone, Default)]
 pub struct Secrets {
     /// All their forms, longest first.
-    forms: Rc<[String]>,
+    forms: Rc<[Form]>,
+}
+
+/// One form, and what finds it.
+struct Form {
+    text: String,
+    finder: Finder<'static>,
 }
 
 impl Secrets {
@@ -46,14 +52,15 @@ impl Secrets {
         paths.for_each(|path| of_path(path, &mut forms));
         let mut forms: Vec<String> = forms.into_iter().collect();
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        Secrets { forms: forms.into() }
+        let form = |text: String| Form { finder: Finder::new(&text).into_owned(), text };
+        Secrets { forms: forms.into_iter().map(form).collect() }
     }
 
     /// The first `bytes_max` bytes of what a server sent, on one line. A secret that begins in them is masked whole. [`CUT`] ends
     /// a text that is not shown to its end.
     pub fn excerpt(&self, raw: &[u8], bytes_max: usize) -> String {
         // What begins before the cut ends in the window.
-        let window = &raw[..raw.len().min(bytes_max + self.forms.first().map_or(0, String::len))];
+        let window = &raw[..raw.len().min(bytes_max + self.forms.first().map_or(0, |form| form.text.len()))];
         let (mut text, mut at) = (String::new(), 0);
         for found in self.spans(window).into_iter().filter(|found| found.start < bytes_max) {
             text.push_str(&String::from_utf8_lossy(&window[at..found.start]));
@@ -70,7 +77,7 @@ impl Secrets {
         }
     }
 
-    /// The text with [`MASK`] for each secret, and for each beginning of one before a cut.
+    /// The text with [`MASK`] for each secret, and without the beginning of one before a cut.
     pub fn masked(&self, text: String) -> String {
         let spans = self.spans(text.as_bytes());
         let mut masked = String::with_capacity(text.len());
@@ -91,12 +98,11 @@ impl Secrets {
     fn spans(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found: Vec<Range<usize>> = Vec::new();
         for form in self.forms.iter() {
-            let finder = Finder::new(form);
             let mut from = 0;
-            while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
+            while let Some(at) = text.get(from..).and_then(|rest| form.finder.find(rest)) {
                 // Another one may begin inside of it.
                 let start = from + at;
-                found.push(start..start + form.len());
+                found.push(start..start + form.text.len());
                 from = start + 1;
             }
         }
@@ -111,14 +117,14 @@ impl Secrets {
         merged
     }
 
-    /// The text with [`MASK`] for each beginning of a secret before a cut.
+    /// The text without the beginnings of secrets before cuts.
     fn masked_at_cuts(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for (number, piece) in text.split(CUT).enumerate() {
             if number > 0 {
-                let begun = self.forms.iter().map(|form| begun_at_end(&out, form)).max().unwrap_or(0);
-                if begun > 0 {
-                    out.truncate(out.len() - begun);
+                let begun = self.forms.iter().map(|form| begun_at_end(&out, &form.text)).max().unwrap_or(0);
+                out.truncate(out.len() - begun);
+                if begun >= BYTES_MIN {
                     out.push_str(MASK);
                 }
                 out.push(CUT);
@@ -135,9 +141,9 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// The number of bytes of the longest beginning of `form` that `text` ends with. 0 if it is too short.
+/// The number of bytes of the longest beginning of `form` that `text` ends with.
 fn begun_at_end(text: &str, form: &str) -> usize {
-    let lengths = (BYTES_MIN..form.len()).rev().filter(|&length| form.is_char_boundary(length));
+    let lengths = (1..form.len()).rev().filter(|&length| form.is_char_boundary(length));
     lengths.into_iter().find(|&length| text.ends_with(&form[..length])).unwrap_or(0)
 }
 
@@ -319,7 +325,10 @@ mod tests {
     fn beginning_of_a_secret_before_a_cut_is_removed() {
         let known = secrets("Bearer geheimß-token", "/");
         assert_eq!(known.masked("key: gehe…; check `auth`".to_owned()), "key: ***…; check `auth`");
-        assert_eq!(known.masked("key: geheimß-toke…".to_owned()), "key: ***…");
+        for (length, _) in "geheimß-token".char_indices().skip(1) {
+            let shown = known.masked(format!("key: {}…", &"geheimß-token"[..length]));
+            assert_eq!(shown, if length < BYTES_MIN { "key: …" } else { "key: ***…" });
+        }
         assert_eq!(known.masked("authorization: Bearer geh…".to_owned()), "authorization: ***…");
         assert_eq!(known.masked("gehe wohin… es geht".to_owned()), "gehe wohin… es geht");
         assert_eq!(Secrets::default().masked("a…b".to_owned()), "a…b");

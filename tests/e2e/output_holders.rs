@@ -175,6 +175,32 @@ fn file_system_that_a_user_mounted_concerns_only_its_events() {
     }
 }
 
+/// A file system of a user's own is full, or a quota that some file systems report in the same words.
+#[test]
+fn full_disk_of_one_user_concerns_only_its_events() {
+    if !may_administrate("a full disk of one user") {
+        return;
+    }
+    let mut attacked = Attacked::new("out-full");
+    let web = attacked.path("out/tenant/web");
+    let _mounted = Mount::memory(web.clone(), "64k");
+    std::os::unix::fs::chown(&web, Some(NOBODY), None).expect("a new owner");
+    // As much as fits.
+    std::fs::write(web.join("full"), vec![0; 1 << 20]).expect_err("it is full");
+    let mut product = attacked.start_with(&mut Command::new(binary()));
+    for part in ["cannot write", "become dead letters", "similar lines"] {
+        product.expect(part);
+    }
+    concerns_only_its_events(&mut attacked, &mut product, "No space left on device", 0);
+    std::fs::remove_file(web.join("full")).expect("it is there");
+    wait_for("the next line", || {
+        attacked.write(&mut product);
+        let found = numbers(&web.join("x.log"));
+        if found.is_empty() { Err(product.state()) } else { Ok(()) }
+    });
+    product.terminate();
+}
+
 /// Whoever may read a file can lock it for reading, and with `flock` for writing as well.
 #[test]
 fn locks_of_those_who_may_only_read_keep_nobody_from_writing() {

@@ -44,6 +44,16 @@ fn broken_links(path: &str, text: &str) -> Vec<Finding> {
     missing.map(|(line, target)| finding(path, line, format!("`{target}` does not exist"))).collect()
 }
 
+/// Source files that a page names, as the place of a test or of a mechanism, and that are not there.
+fn missing_sources(all: &[String], path: &str, text: &str) -> Vec<Finding> {
+    let is_there = |name: &str| all.iter().any(|file| file == name || file.ends_with(&format!("/{name}")));
+    let is_name =
+        |code: &str| code.ends_with(".rs") && code.chars().all(|c| c.is_ascii_alphanumeric() || "_/.".contains(c));
+    let named = text.lines().enumerate().flat_map(|(index, line)| line.split('`').map(move |code| (index + 1, code)));
+    let missing = named.filter(|(_, code)| is_name(code) && !is_there(code));
+    missing.map(|(line, code)| finding(path, line, format!("there is no `{code}`"))).collect()
+}
+
 fn wide_lines(path: &str, text: &str) -> Vec<Finding> {
     let wide = |line: &str| line.chars().count() > LINE_WIDTH_MAX && !line.contains("](http") && !line.starts_with('|');
     let hits = text.lines().enumerate().filter(|(_, line)| wide(line));
@@ -78,6 +88,12 @@ fn ragged(path: &str, text: &str) -> Vec<Finding> {
 #[test]
 fn links_of_the_documents_resolve() {
     check(&["md"], broken_links);
+}
+
+#[test]
+fn sources_that_the_documents_name_exist() {
+    let all = files();
+    check(&["md"], |path, text| missing_sources(&all, path, text));
 }
 
 #[test]
@@ -116,6 +132,14 @@ fn top_level_has_no_unexpected_files() {
 fn rules_of_this_file_find_what_is_wrong() {
     let good = ["[a](LICENSE) [b](https://example.org/x) [c](#part)\n", "```\n[x](nowhere)\n```\n"];
     check_rule("README.md", &good, &["[a](nowhere.md)\n", "[a](nowhere.md#part)\n"], broken_links);
+    let all = files();
+    let sources = |path: &str, text: &str| missing_sources(&all, path, text);
+    check_rule(
+        "README.md",
+        &["in `tidy/docs.rs`, or docs.rs\n", "`*.rs`"],
+        &["`nowhere.rs`", "`tidy/doc.rs`"],
+        sources,
+    );
     check_rule("README.md", &[&"x".repeat(140)], &[&"x".repeat(141)], wide_lines);
     check_rule("README.md", &["# A\n## B\n```\n# comment\n```\n"], &["## B\n", "# A\n# B\n"], one_title);
     check_rule("README.md", &["a\n", ""], &["a \n", "a\r\n", "a", "a\n\n"], ragged);

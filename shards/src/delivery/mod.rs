@@ -213,8 +213,13 @@ impl<E: Env> Deliverer<E> {
         let mut backoff = Backoff::new(self.options.retry);
         loop {
             let Some(mut output) = self.open(&mut backoff).await else { return };
+            let commits = self.commit_number;
             match self.deliver_all(output.as_mut()).await {
                 End::Reopen(reason) => {
+                    if self.commit_number > commits {
+                        // It has worked meanwhile, so this is the first failure of another series.
+                        backoff = Backoff::new(self.options.retry);
+                    }
                     self.go_back();
                     let wait = backoff.next(self.context.env.random(), None);
                     self.fails(&reason, wait);

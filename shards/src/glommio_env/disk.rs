@@ -248,10 +248,11 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<RealLock> {
-        let mut file = self.open(path, Open::Create)?.file;
-        if self.memory.is_some() {
+        let mut file = self.open(path, Open::CreatePrivate)?.file;
+        match self.memory.is_some() {
             // Handles of one name share their lock. A newly opened handle has its own, as on a disk.
-            file = fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            true => file = fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?,
+            false => self.keep_from_others(&file),
         }
         // SAFETY: takes a descriptor that `file` keeps open.
         let outcome = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
@@ -439,6 +440,17 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         if self.volatile { Ok(()) } else { self.file.sync_data() }
+    }
+}
+
+impl RealDisk {
+    /// Withdraws all permissions of others to a file of this user. Whoever can open it, if only for reading, can hold its lock.
+    fn keep_from_others(&self, file: &fs::File) {
+        let found = file.metadata().ok().filter(|found| found.uid() == self.user() && found.mode() & 0o077 != 0);
+        if found.is_some() {
+            // A file system without permissions keeps nobody away.
+            let _ = file.set_permissions(fs::Permissions::from_mode(FILE_MODE_PRIVATE));
+        }
     }
 }
 

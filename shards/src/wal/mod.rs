@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! data_dir/
-//! ├── lock                          held with flock while an engine runs
+//! ├── lock                          held with flock while an engine runs; its owner's alone
 //! ├── manifest                      text: format version, next log id, logs, numbers of outputs, checksum (written to a new file, synced, renamed)
 //! ├── quarantine/                   copies of damaged bytes: log-ID-segment-N-offset-O.bin; log-ID-segment-N-missing, empty,
 //! │                                 records that this was reported

@@ -26,9 +26,9 @@
 mod body;
 
 use crate::net::reply::Reply;
-use crate::outputs::requests::meaning::{self, Meaning, decide, explained};
+use crate::outputs::requests::meaning::{self, Meaning, Row, decide, explained};
 use crate::outputs::requests::{Items, Verdict, verdict_of};
-use body::{Answer, Item, ItemResult, Refusal, Unread};
+use body::{Answer, Item, ItemResult, Limits, Listed, Refusal, Unread};
 use memchr::memmem::{find, find_iter};
 use std::cmp::Ordering;
 
@@ -70,8 +70,10 @@ async fn of_body(reply: &Reply, events: u64, conflict_is_taken: bool, breathe: &
     let body = reply.body.trim_ascii();
     let shown = || format!("not a response to a bulk request: {}", reply.shown());
     let items_max = events.saturating_mul(ITEMS_PER_EVENT_MAX);
+    // All items about a single event are needed.
+    let limits = Limits { items_max, kept_max: events.max(ITEMS_PER_EVENT_MAX) };
     let judge = |result: &ItemResult| meaning_of(result, conflict_is_taken);
-    match body::read(body, usize::try_from(items_max).unwrap_or(usize::MAX), judge, breathe).await {
+    match body::read(body, limits, judge, breathe).await {
         Ok(Answer { error, .. }) if !error.text.is_empty() => {
             let said = format!("{}: {}", reply.status, error.text);
             match decide(&error.said(reply.status.as_u16())).meaning {
@@ -99,10 +101,9 @@ fn unclear(events: u64, error: String) -> Verdict {
 }
 
 /// The meaning of items. Only in the best case do their number and order match the events.
-fn of_items(mut items: Vec<Item>, errors: bool, events: u64) -> Verdict {
-    let bad = items.iter().filter(|item| item.meaning != Meaning::Taken).count();
-    let is_in_order = items.iter().all(|item| item.is_named) || bad == 0;
-    let count = items.len() as u64;
+fn of_items(listed: Listed, errors: bool, events: u64) -> Verdict {
+    let Listed { kept: mut items, count, bad, are_named } = listed;
+    let is_in_order = are_named || bad == 0;
     let mismatch = || format!("the response covers {count} events, but the request had {events}");
     if events == 1 && count > 1 {
         // All of them are about the same event.
@@ -113,12 +114,12 @@ fn of_items(mut items: Vec<Item>, errors: bool, events: u64) -> Verdict {
     match count.cmp(&events) {
         _ if count == 0 && !errors => Verdict::Delivered,
         Ordering::Equal if events == 1 => Verdict::Items(sort(items)),
-        Ordering::Equal if bad == items.len() && items.iter().all(is_of_a_transaction) => {
-            unclear(events, format!("all events were rejected together: {}", items[0].result.error.text))
+        Ordering::Equal if bad == count && items.iter().all(|item| item.is_of_a_transaction) => {
+            unclear(events, format!("all events were rejected together: {}", items[0].error))
         }
         Ordering::Equal if is_in_order => Verdict::Items(sort(items)),
         // There are no items for the events after them: the request was cut off on its way, or the server left them out.
-        Ordering::Less if is_in_order && bad < items.len() => {
+        Ordering::Less if is_in_order && bad < count => {
             Verdict::Items(Items { unsaid_from: Some(items.len()), ..sort(items) })
         }
         Ordering::Greater if bad == 0 => Verdict::Delivered,
@@ -126,18 +127,14 @@ fn of_items(mut items: Vec<Item>, errors: bool, events: u64) -> Verdict {
     }
 }
 
-/// Whether the item comes from a store that accepts either all events of a request or none: it reports the fault of one event
-/// for all.
-fn is_of_a_transaction(item: &Item) -> bool {
-    item.result.document_type.as_deref() == Some("doc")
-}
-
-fn meaning_of(ItemResult { status, error, .. }: &ItemResult, conflict_is_taken: bool) -> Meaning {
-    match decide(&error.said(*status)).meaning {
+fn meaning_of(ItemResult { status, error, .. }: &ItemResult, conflict_is_taken: bool) -> (&'static Row, Meaning) {
+    let row = decide(&error.said(*status));
+    let meaning = match row.meaning {
         Meaning::Exists if conflict_is_taken => Meaning::Taken,
         Meaning::Exists => Meaning::Refused,
         meaning => meaning,
-    }
+    };
+    (row, meaning)
 }
 
 /// Whether the response says before the items that there are no errors, and has a success status for each event.
@@ -163,27 +160,27 @@ fn is_value(text: &[u8], beginning: &[u8]) -> bool {
 
 fn sort(items: Vec<Item>) -> Items {
     let mut sorted = Items::default();
-    for (place, Item { result, meaning, .. }) in items.into_iter().enumerate() {
-        match meaning {
+    for (place, item) in items.into_iter().enumerate() {
+        match item.meaning {
             Meaning::Taken => {}
             Meaning::Wait => {
                 if sorted.retry.is_empty() {
-                    sorted.error = explained(decide(&result.error.said(result.status)), reason(&result));
+                    sorted.error = explained(item.row, reason(&item));
                 }
                 sorted.retry.push(place);
             }
-            Meaning::Doubtful => sorted.doubtful.push((place, reason(&result))),
-            Meaning::Exists | Meaning::TooLarge | Meaning::Refused => sorted.rejected.push((place, reason(&result))),
+            Meaning::Doubtful => sorted.doubtful.push((place, reason(&item))),
+            Meaning::Exists | Meaning::TooLarge | Meaning::Refused => sorted.rejected.push((place, reason(&item))),
         }
     }
     sorted
 }
 
 /// Status, type and reason of an item's error, with the cause.
-fn reason(ItemResult { status, error, .. }: &ItemResult) -> String {
-    match error.text.is_empty() {
+fn reason(Item { status, error, .. }: &Item) -> String {
+    match error.is_empty() {
         true => format!("status {status}"),
-        false => format!("status {status}, {}", error.text),
+        false => format!("status {status}, {error}"),
     }
 }
 
@@ -396,6 +393,16 @@ mod tests {
         let verdict = block_on(verdict(&reply, 1000, false, &async || breaths.set(breaths.get() + 1)));
         assert!(matches!(verdict, Verdict::Items(items) if items.rejected.len() == 1000));
         assert!(breaths.get() >= 50, "{} pauses", breaths.get());
+    }
+
+    #[test]
+    fn items_beyond_those_of_the_events_are_counted_and_not_kept() {
+        let body = format!(r#"{{"items":[{}]}}"#, vec![r#"{"index":{"status":201,"error":"x"}}"#; 100].join(","));
+        let limits = Limits { items_max: 100, kept_max: 7 };
+        let judge = |result: &ItemResult| meaning_of(result, false);
+        let read = block_on(body::read(body.as_bytes(), limits, judge, &async || {}));
+        let listed = read.ok().and_then(|answer| answer.items).expect("items");
+        assert_eq!((listed.kept.len(), listed.count, listed.bad), (7, 100, 0));
     }
 
     /// Nothing here is deep recursion: the stack of this thread is small.

@@ -396,6 +396,24 @@ fn no_reason_quotes_a_secret_that_the_server_repeats() {
     );
 }
 
+/// Reasons are cut when they are read, so that few bytes of a secret may be left of it.
+#[test]
+fn no_reason_ends_with_the_first_bytes_of_a_secret() {
+    let server = Server::start(|number, seen| {
+        let token = seen.header("authorization").expect("credentials").replace("Bearer ", "");
+        let reason = format!("{}{token}", "x".repeat(490 + number));
+        let error = json!({ "type": "", "reason": reason });
+        body(&json!({ "errors": true, "items": [{ "index": { "status": 400, "error": error } }] }).to_string())
+    });
+    let url = [server.url()];
+    for _ in 0..12 {
+        let settings = settings(&url, json!({ "auth": { "bearer": "QWERTY-QWERTY" } }));
+        let shown = format!("{:?}", deliver(settings, || delivery(&lines(1), 1), 1));
+        assert!(shown.contains("xxx") && shown.contains('…') && !shown.contains('Q'), "{shown}");
+    }
+    assert_eq!(server.seen().len(), 12);
+}
+
 #[test]
 fn no_reason_for_a_doubtful_event_quotes_a_secret_that_the_server_repeats() {
     let server = Server::start(|number, seen| {

@@ -14,6 +14,7 @@ mod opening;
 mod others;
 mod places;
 mod recover;
+mod room;
 mod rotation;
 mod target;
 mod whole;
@@ -301,11 +302,9 @@ impl<D: Disk> Writer<D> {
             for path in waits.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
                 self.settle(&path)?;
                 let Some(target) = self.files.get_mut(&path) else { continue };
-                let Err(error) = target.flush(now.wall) else { continue };
-                return Err(match self.why_refused(&path, "write to", &error, now) {
-                    Some(why) => self.poison_by(&path, why),
-                    None => explain("write", as_path(&path), &error),
-                });
+                if let Err(error) = target.flush(now.wall) {
+                    return Err(self.not_written(&path, &error, now));
+                }
             }
         }
         while !self.pending.is_empty() {
@@ -414,10 +413,9 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Finishes the content of a file. It is synced here or by the next commit.
+    /// Finishes the content of a file, and stops writing to it. It is synced by the next commit.
     fn close_one(&mut self, path: &[u8], now: Now) -> Result<(), String> {
-        let Some(target) = self.files.get_mut(path) else { return Ok(()) };
-        target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        self.complete(path, now)?;
         self.put_away(path);
         Ok(())
     }
@@ -460,7 +458,7 @@ impl<D: Disk> Writer<D> {
         self.uses += 1;
         self.make_room(now)?;
         for path in self.files.keys().cloned().collect::<Vec<_>>() {
-            self.finish(&path, now.wall)?;
+            self.finish(&path, now)?;
         }
         drop(self.sync_closing());
         if let Err(reason) = self.sync(now) {

@@ -117,10 +117,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The same without secrets in its reasons.
-    fn masked(self, secrets: &Secrets) -> Verdict {
+    /// The same without secrets in its reasons. `breathe` is called for each of them: a server may send very many.
+    async fn masked(self, secrets: &Secrets, breathe: &impl AsyncFn()) -> Verdict {
         let masked = |text: String| secrets.masked(text);
-        let all = |places: Vec<(usize, String)>| places.into_iter().map(|(place, why)| (place, masked(why))).collect();
         match self {
             Verdict::Delivered => Verdict::Delivered,
             Verdict::Retry(why) => Verdict::Retry(masked(why)),
@@ -128,13 +127,13 @@ impl Verdict {
             Verdict::Unclear(why) => Verdict::Unclear(masked(why)),
             Verdict::TooLarge(why) => Verdict::TooLarge(masked(why)),
             Verdict::Refused(why) => Verdict::Refused(masked(why)),
-            Verdict::Items(Items { retry, doubtful, rejected, unsaid_from, error }) => Verdict::Items(Items {
-                retry,
-                doubtful: all(doubtful),
-                rejected: all(rejected),
-                unsaid_from,
-                error: masked(error),
-            }),
+            Verdict::Items(mut items) => {
+                for (_, why) in items.doubtful.iter_mut().chain(&mut items.rejected) {
+                    *why = masked(std::mem::take(why));
+                    breathe().await;
+                }
+                Verdict::Items(Items { error: masked(items.error), ..items })
+            }
         }
     }
 }
@@ -405,7 +404,8 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             }
             _ => self.targets.answered(target),
         }
-        let verdict = self.protocol.verdict(&self.env, &reply, part.events()).await.masked(&self.secrets);
+        let verdict = self.protocol.verdict(&self.env, &reply, part.events()).await;
+        let verdict = verdict.masked(&self.secrets, &async || breathe(&self.env).await).await;
         let is_full = raw_bytes * 2 >= self.request_bytes;
         let is_crowded = reply.status == StatusCode::TOO_MANY_REQUESTS && self.limit.requests() == 1;
         match &verdict {

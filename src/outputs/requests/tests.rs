@@ -1,7 +1,11 @@
 //! A small threaded HTTP server that responds as a test defines, and outputs that run against it on a shard.
 
+use super::{Items, Secrets, Verdict};
 use crate::config::component::{Facts, OutputSettings};
+use futures_lite::future::block_on;
 use futures_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -222,4 +226,19 @@ pub fn retry(outcome: &Outcome) -> (String, Option<Duration>) {
         Outcome::Retry { after, error } => (error.clone(), *after),
         outcome => panic!("{outcome:?}"),
     }
+}
+
+/// A server may reject each of very many events with a long reason.
+#[test]
+fn reasons_are_masked_one_by_one_with_turns_in_between() {
+    let mut value = HeaderValue::from_static("Bearer hush-hush");
+    value.set_sensitive(true);
+    let secrets = Secrets::of([&HeaderMap::from_iter([(AUTHORIZATION, value)])].into_iter(), [].into_iter());
+    let all = |count: usize| (0..count).map(|place| (place, "it was hush-hush".to_owned())).collect::<Vec<_>>();
+    let items = Items { rejected: all(1000), doubtful: all(100), error: "hush-hush".to_owned(), ..Items::default() };
+    let turns = Cell::new(0);
+    let masked = block_on(Verdict::Items(items).masked(&secrets, &async || turns.set(turns.get() + 1)));
+    let Verdict::Items(items) = masked else { panic!("{masked:?}") };
+    assert!(items.rejected.iter().chain(&items.doubtful).all(|(_, why)| why == "it was ***") && items.error == "***");
+    assert_eq!((items.rejected.len(), items.doubtful.len(), turns.get()), (1000, 100, 1100));
 }

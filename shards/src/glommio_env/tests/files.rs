@@ -6,6 +6,7 @@ use crate::glommio_env::{RealDisk, RealFile, install_map_fault_handler};
 use crate::wal::manifest::DataDirectory;
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -200,6 +201,21 @@ fn lock_is_held_once() {
         drop(held);
         disk.lock(&path).map(drop).expect("free again");
     });
+}
+
+/// Whoever could open it for reading could hold the lock, and keep a start from its data directory.
+#[test]
+fn file_of_a_lock_is_its_owners_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (disk, path) = (RealDisk::new(), directory.path().join("lock"));
+    for mode in [None, Some(0o644), Some(0o660)] {
+        if let Some(mode) = mode {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+        drop(disk.lock(&path).expect("free"));
+        let found = disk.stat(&path).expect("it is there").mode & 0o7777;
+        assert_eq!(found, 0o600, "{mode:?}: {found:o}");
+    }
 }
 
 #[test]

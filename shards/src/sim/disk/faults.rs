@@ -121,6 +121,14 @@ impl SimDisk {
         Ok(())
     }
 
+    /// Writes that make this file longer fail with this error number, such as that of a quota, having written nothing.
+    pub fn refuse_growth(&self, path: &Path, number: Option<i32>) -> io::Result<()> {
+        let mut state = self.state();
+        let id = state.find(path)?;
+        state.inode(id)?.growth_fails = number;
+        Ok(())
+    }
+
     /// Denies opening, listing and changing what `path` leads to (EACCES), or allows it again.
     pub fn deny(&self, path: &Path, denied: bool) -> io::Result<()> {
         let mut state = self.state();

@@ -237,6 +237,11 @@ impl State {
         self.note("write", id, offset, bytes.len() as u64);
         self.bring_in(id, offset, bytes.len() as u64);
         let end = offset + bytes.len() as u64;
+        if let Some(number) = self.inode(id)?.growth_fails.filter(|_| !bytes.is_empty())
+            && end > self.content(id)?.length()
+        {
+            return Err(error(number));
+        }
         let allocated = self.content(id)?.allocated;
         let mut fitting = bytes.len();
         if end > allocated && !self.reserve(id, end) {

@@ -46,6 +46,8 @@ pub(super) struct Inode {
     pub(super) modified: Timestamp,
     pub(super) created: Timestamp,
     pub(super) read_fails: bool,
+    /// What a write that makes it longer fails with.
+    pub(super) growth_fails: Option<i32>,
     pub(super) denied: bool,
     pub(super) owner: u32,
     pub(super) access: Access,
@@ -138,11 +140,20 @@ impl State {
             self.next_number
         });
         let modified = self.coarse_wall();
-        let (created, read_fails, denied, access, owner) = (modified, false, false, Access::default(), 0);
-        self.inodes.insert(
-            id,
-            Inode { node, number, links: 0, opens: 0, modified, created, read_fails, denied, owner, access },
-        );
+        let inode = Inode {
+            node,
+            number,
+            links: 0,
+            opens: 0,
+            modified,
+            created: modified,
+            read_fails: false,
+            growth_fails: None,
+            denied: false,
+            owner: 0,
+            access: Access::default(),
+        };
+        self.inodes.insert(id, inode);
         id
     }
 

@@ -2,18 +2,19 @@
 //!
 //! Guarantees: the work between two pauses is bounded, whatever the body contains: items are parsed one by one, and the caller
 //! is asked to breathe every [`STEP_ITEMS`] of them. No more items are parsed than the caller allows. Causes that are nested
-//! deeper than [`CAUSES_MAX`] are skipped, without recursion. Only statuses and short reasons are kept.
+//! deeper than [`CAUSES_MAX`] are skipped, without recursion. Only statuses and short reasons are kept, of no more items than there
+//! are events; the others are counted.
 //!
 //! Does not decide what an item means: the caller passes a judgement, which is made once for each.
 
 use crate::net::secrets::CUT;
-use crate::outputs::requests::meaning::{Meaning, Said};
+use crate::outputs::requests::meaning::{Meaning, Row, Said};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use std::fmt;
 
 /// Items between two pauses.
-const STEP_ITEMS: usize = 16;
+const STEP_ITEMS: u64 = 16;
 
 /// Number of bytes that are kept of a reason.
 pub const REASON_BYTES_MAX: usize = 500;
@@ -25,7 +26,7 @@ const CAUSES_MAX: usize = 8;
 #[derive(Default)]
 pub struct Answer {
     pub errors: Option<bool>,
-    pub items: Option<Vec<Item>>,
+    pub items: Option<Listed>,
     /// An error of the whole request.
     pub error: Fault,
     /// The number of accepted events, if there are no items.
@@ -50,14 +51,44 @@ pub enum Unread {
     TooManyItems,
 }
 
+/// How many items are parsed, and how many are kept.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub items_max: u64,
+    pub kept_max: u64,
+}
+
+/// The items of a response.
+pub struct Listed {
+    /// The first of them.
+    pub kept: Vec<Item>,
+    /// How many there are.
+    pub count: u64,
+    /// How many of them were not accepted.
+    pub bad: u64,
+    /// Whether all of them name their action, as items do that are in the order of the request.
+    pub are_named: bool,
+}
+
+impl Default for Listed {
+    fn default() -> Listed {
+        Listed { kept: Vec::new(), count: 0, bad: 0, are_named: true }
+    }
+}
+
 /// The result of one event.
 pub struct Item {
-    /// Whether it names its action, as items do that are in the order of the request.
-    pub is_named: bool,
-    pub result: ItemResult,
+    pub status: u16,
+    /// The type and reason of its error, with the cause; empty if there is none.
+    pub error: String,
+    /// It comes from a store that accepts either all events of a request or none: it reports the fault of one event for all.
+    pub is_of_a_transaction: bool,
+    /// The row of the table that says what it means, and what it means here.
+    pub row: &'static Row,
     pub meaning: Meaning,
 }
 
+/// The result of one event, before it is judged.
 #[derive(Deserialize)]
 pub struct ItemResult {
     pub status: u16,
@@ -82,8 +113,8 @@ enum Key {
 /// Parses a response. `judge` says what an item means.
 pub async fn read(
     body: &[u8],
-    items_max: usize,
-    judge: impl Fn(&ItemResult) -> Meaning,
+    limits: Limits,
+    judge: impl Fn(&ItemResult) -> (&'static Row, Meaning),
     breathe: &impl AsyncFn(),
 ) -> Result<Answer, Unread> {
     let mut reader = Reader { rest: body };
@@ -96,7 +127,7 @@ pub async fn read(
         reader.skip(b':')?;
         match key {
             Key::Errors => once(&mut errors, reader.value::<Option<bool>>()?)?,
-            Key::Items => once(&mut items, read_items(&mut reader, items_max, &judge, breathe).await?)?,
+            Key::Items => once(&mut items, read_items(&mut reader, limits, &judge, breathe).await?)?,
             Key::Error => once(&mut error, reader.value::<Fault>()?)?,
             Key::RecordCount => once(&mut record_count, reader.value::<Option<u64>>()?)?,
             Key::Other => drop(reader.value::<IgnoredAny>()?),
@@ -116,24 +147,31 @@ pub async fn read(
 /// The items, or none for `null`.
 async fn read_items(
     reader: &mut Reader<'_>,
-    items_max: usize,
-    judge: &impl Fn(&ItemResult) -> Meaning,
+    limits: Limits,
+    judge: &impl Fn(&ItemResult) -> (&'static Row, Meaning),
     breathe: &impl AsyncFn(),
-) -> Result<Option<Vec<Item>>, Unread> {
+) -> Result<Option<Listed>, Unread> {
     if reader.peek() != Some(b'[') {
         reader.value::<()>()?;
         return Ok(None);
     }
     reader.skip(b'[')?;
-    let mut items = Vec::new();
-    while reader.has_more(items.is_empty(), b']')? {
-        if items.len() >= items_max {
+    let mut items = Listed::default();
+    while reader.has_more(items.count == 0, b']')? {
+        if items.count >= limits.items_max {
             return Err(Unread::TooManyItems);
         }
         let Entry { is_named, result } = reader.value()?;
-        let meaning = judge(&result);
-        items.push(Item { is_named, result, meaning });
-        if items.len().is_multiple_of(STEP_ITEMS) {
+        let (row, meaning) = judge(&result);
+        items.count += 1;
+        items.bad += u64::from(meaning != Meaning::Taken);
+        items.are_named &= is_named;
+        if items.count <= limits.kept_max {
+            let is_of_a_transaction = result.document_type.as_deref() == Some("doc");
+            let (status, error) = (result.status, result.error.text);
+            items.kept.push(Item { status, error, is_of_a_transaction, row, meaning });
+        }
+        if items.count.is_multiple_of(STEP_ITEMS) {
             breathe().await;
         }
     }

@@ -3,9 +3,10 @@
 use super::output::Fixture;
 use super::strangers::rejected;
 use super::*;
+use crate::outputs::encoding::testing::delivery;
 use std::time::Duration;
 use tailwater_shards::env::{Disk, File, Open};
-use tailwater_shards::plugin::Resume;
+use tailwater_shards::plugin::{Outcome, Resume};
 use tailwater_shards::sim::SimFile;
 
 const STRANGER: u32 = 65_534;
@@ -47,6 +48,20 @@ fn bytes_that_a_stranger_appends_to_his_file_keep_no_other_file_from_its_commit(
         assert_eq!(fixture.text("/out/other/x.log"), format!("{OTHER}\n").repeat(lines), "{is_his}");
         assert_eq!(fixture.text("/out/web/x.log").lines().count(), 102, "nobody knows whose they are");
     }
+}
+
+/// After the machine was switched off. On a disk it has no size, and may have terabytes.
+#[test]
+fn file_of_a_stranger_without_lines_is_not_searched_to_its_beginning() {
+    let (mut fixture, state) = killed();
+    fixture.disk().set_owner("/out/web/x.log", STRANGER).expect("it is there");
+    fixture.disk().append("/out/web/x.log", &vec![0; 65 << 20]).expect("it is there");
+    fixture.disk().remove(EXTENTS).expect("it is there");
+    fixture.resume(Resume { state, again_bytes: Some(BOTH) }).expect("nothing is in the way");
+    assert!(fixture.disk().stat("/out/web/x.log.aside-1").expect("it was set aside").length > 65 << 20);
+    fixture.delivered(&[WEB, OTHER]);
+    assert_eq!(fixture.text("/out/web/x.log"), format!("{WEB}\n"));
+    assert_eq!(fixture.text("/out/other/x.log"), format!("{OTHER}\n").repeat(2));
 }
 
 /// A file that was hidden at one start, and comes back at the next: its end was written again meanwhile, into another file.
@@ -214,6 +229,32 @@ fn file_that_interrupts_the_output_again_and_again_is_left_out() {
     fixture.pass(Duration::from_secs(601));
     fixture.tick();
     fixture.delivered(&[WEB]);
+}
+
+/// A file that is changed for the first time is not the same as one that is changed again and again.
+#[test]
+fn stranger_with_very_many_files_interrupts_the_output_no_longer_than_one_with_a_few() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}/{{ n }}.log", "compression": "gzip"}));
+    fixture.disk().create_dir_all("/out/web").expect("it is new");
+    fixture.disk().set_owner("/out/web", STRANGER).expect("it is there");
+    let state = fixture.commit().expect("it commits");
+    let mut interrupted = 0;
+    let rejected = loop {
+        let lines = [format!("{{\"h\":\"web\",\"n\":{interrupted}}}\n"), "{\"h\":\"other\",\"n\":0}\n".to_owned()];
+        match fixture.deliver(delivery(&lines, 0)) {
+            Outcome::Delivered => {}
+            Outcome::Rejected(events) => break events,
+            outcome => panic!("{outcome:?}"),
+        }
+        fixture.disk().append(format!("/out/web/{interrupted}.log"), b"mine").expect("it is there");
+        assert!(fixture.commit().is_err(), "the member is not whole");
+        interrupted += 1;
+        assert!(interrupted <= 12, "his files are left out by then");
+        fixture.resume(Resume::whole(state.clone())).expect("nothing is in the way");
+    };
+    assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0], "{rejected:?}");
+    fixture.commit().expect("it commits");
+    assert_eq!(content(&fixture.disk(), "/out/other/0.log", Compression::Gzip), "{\"h\":\"other\",\"n\":0}\n");
 }
 
 /// Nothing can be appended to the file, and all names that it could get are taken.

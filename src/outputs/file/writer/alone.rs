@@ -17,7 +17,8 @@ impl<D: Disk> Writer<D> {
     /// Whether a failure is something that others do to one file, and may stop doing.
     fn may_pass(&self, path: &Path, error: &io::Error) -> bool {
         use io::ErrorKind::{
-            AlreadyExists, ExecutableFileBusy, FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, WouldBlock,
+            AlreadyExists, ExecutableFileBusy, FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, StorageFull,
+            WouldBlock,
         };
         match error.kind() {
             // Another output of this process releases it soon. Another process must be able to write to the file.
@@ -26,6 +27,7 @@ impl<D: Disk> Writer<D> {
             AlreadyExists | ExecutableFileBusy | FileTooLarge | NotFound | PermissionDenied | QuotaExceeded => {
                 self.places.is_among_others(path)
             }
+            StorageFull => self.places.is_among_others(path) && self.places.is_full_alone(path),
             _ => false,
         }
     }
@@ -50,9 +52,19 @@ impl<D: Disk> Writer<D> {
         Some(why)
     }
 
+    /// What it means that accepted bytes of a file cannot be written. If that concerns no other file, and was waited for, the output
+    /// goes back to its last commit, and the file is left out when that has happened too often.
+    pub(super) fn not_written(&mut self, path: &[u8], error: &io::Error, now: Now) -> String {
+        match self.why_refused(path, "write to", error, now) {
+            Some(why) => self.poison_by(path, why),
+            None => explain("write", as_path(path), error),
+        }
+    }
+
     /// Why the events of a file are rejected that interrupted the output too often.
     pub(super) fn why_barred(&mut self, path: &[u8], now: Now) -> Option<String> {
-        let why = self.blocked.is_barred(path).then(|| barred(as_path(path)))?;
+        let tree = || self.places.tree_of_others(as_path(path));
+        let why = self.blocked.is_barred(path, tree).then(|| barred(as_path(path)))?;
         self.refuse(path, &why, now);
         Some(why)
     }
@@ -72,19 +84,25 @@ impl<D: Disk> Writer<D> {
     /// Goes back to the last commit because of what somebody did to one file.
     pub(super) fn poison_by(&mut self, path: &[u8], reason: String) -> String {
         if self.options.blames_events {
-            self.blocked.offend(path, self.moment);
+            self.offend(path);
         }
         self.poison(reason)
+    }
+
+    /// Notes that somebody interrupted the output by what he did to a file.
+    pub(super) fn offend(&self, path: &[u8]) {
+        self.blocked.offend(path, self.places.tree_of_others(as_path(path)), self.moment);
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use io::ErrorKind;
     use tailwater_shards::sim::SimDisk;
 
-    fn writer(blames_events: bool) -> (SimDisk, Writer<SimDisk>) {
+    /// A writer of files below `/out`, and its disk, with a file of its own and one of somebody else.
+    pub(in super::super) fn writer(blames_events: bool) -> (SimDisk, Writer<SimDisk>) {
         let disk = SimDisk::new(1);
         for path in ["/out/ours", "/out/his"] {
             disk.outside().create_dir_all(path).expect("it is new");
@@ -124,13 +142,25 @@ mod tests {
             (ErrorKind::QuotaExceeded, true),
             (ErrorKind::NotFound, true),
             (ErrorKind::AlreadyExists, true),
-            (ErrorKind::StorageFull, false),
+            (ErrorKind::StorageFull, true),
             (ErrorKind::ReadOnlyFilesystem, false),
             (ErrorKind::Other, false),
         ] {
             assert_eq!(writer.is_alone(Path::new("/out/his/x"), &kind.into()), is_alone, "{kind:?}");
             assert!(!writer.is_alone(Path::new("/out/ours/x"), &kind.into()), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn disk_that_is_full_for_all_is_waited_for() {
+        let (disk, writer) = writer(true);
+        let is_alone = |path: &str| writer.is_alone(Path::new(path), &ErrorKind::StorageFull.into());
+        assert!(is_alone("/out/his/x"), "there is room where the paths begin: it is a quota");
+        disk.outside().create_dir_all("/out/dir").expect("it is new");
+        disk.outside().set_owner("/out/dir", 65_534).expect("it is there");
+        assert!(!is_alone("/out/dir/new"), "the disk may have no more inodes");
+        disk.set_free_bytes(Some(1 << 20));
+        assert!(!is_alone("/out/his/x"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Guarantees: a line is never appended to half a line, nor a member to half a member or to another format. No byte of an
 //! existing file is changed; the file is renamed at most.
 
-use super::whole::{Whole, whole_bytes};
+use super::whole::Whole;
 use super::*;
 use tailwater_shards::env::located::Located;
 
@@ -66,7 +66,7 @@ impl<D: Disk> Writer<D> {
         if trust == Trust::Journal && !self.is_lost && knows() {
             return Ok(End::Whole);
         }
-        let whole = whole_bytes(file, 0, stat.length, content, self.places.writers(stat))?;
+        let whole = self.whole(file, (0, stat.length), content, self.places.writers(stat))?;
         Ok(if whole == Whole::Upto(stat.length) { End::Whole } else { End::Unfit })
     }
 
@@ -84,7 +84,7 @@ impl<D: Disk> Writer<D> {
             directory.rename(&name, &directory, &aside)?;
             directory.sync_names()?;
             if self.options.blames_events && self.places.is_among_others(path) {
-                self.blocked.offend(path.as_os_str().as_bytes(), self.moment);
+                self.offend(path.as_os_str().as_bytes());
             }
             self.warn(&format!(
                 "{} is incomplete, has another format, or is too large to be checked, so nothing can be appended to it; it was \

@@ -65,7 +65,7 @@ impl<D: Disk> Writer<D> {
                 self.is_next = true;
                 return Err(held(format_args!("the output `{}`", other.name)));
             }
-            self.close_other_path(key, now)?;
+            self.close_other_path(key, Now { wall: now, monotonic: self.moment })?;
             self.claims.take(key, &self.owner).map_err(|_| io::ErrorKind::ResourceBusy)?;
         }
         let (file, claims, owner) = (Arc::new(file), self.claims.clone(), self.owner.clone());
@@ -85,7 +85,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Two paths lead to one file through a link: closes it under the other path.
-    fn close_other_path(&mut self, key: Key, now: Timestamp) -> io::Result<()> {
+    fn close_other_path(&mut self, key: Key, now: Now) -> io::Result<()> {
         self.leave_closing();
         let other = self.files.iter().find(|(_, target)| target.hold.key == key).map(|(path, _)| path.clone());
         if let Some(other) = other {
@@ -98,12 +98,16 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Finishes the content of a file, after anything that other programs wrote to it.
-    pub(super) fn finish(&mut self, path: &[u8], now: Timestamp) -> Result<(), String> {
+    pub(super) fn finish(&mut self, path: &[u8], now: Now) -> Result<(), String> {
         self.settle(path)?;
-        if let Some(target) = self.files.get_mut(path) {
-            target.finish(now).map_err(|error| explain("write", as_path(path), &error))?;
-        }
+        self.complete(path, now)?;
         self.settle(path)
+    }
+
+    /// Finishes the content of a file.
+    pub(super) fn complete(&mut self, path: &[u8], now: Now) -> Result<(), String> {
+        let Some(target) = self.files.get_mut(path) else { return Ok(()) };
+        target.finish(now.wall).map_err(|error| self.not_written(path, &error, now))
     }
 
     fn tell_of_no_locks(&mut self, path: &Path, error: &io::Error) {
@@ -134,7 +138,7 @@ impl<D: Disk> Writer<D> {
         };
         let wanted = self.files.iter().filter(|(_, target)| target.hold.is_wanted() && (all || is_covered(target)));
         let wanted: Vec<Vec<u8>> = wanted.map(|(path, _)| path.clone()).collect();
-        wanted.iter().try_for_each(|path| self.finish(path, now.wall))?;
+        wanted.iter().try_for_each(|path| self.finish(path, now))?;
         if wanted.is_empty() { Ok(()) } else { self.leave(&wanted) }
     }
 

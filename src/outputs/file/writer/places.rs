@@ -17,6 +17,9 @@ use tailwater_shards::env::located::{Links, Located, is_link_refused};
 /// Permissions of new directories, less the process's mask: as for files, others do not read what may be secret.
 const DIRECTORY_MODE: u32 = 0o750;
 
+/// With less free space than this, a disk counts as full. No delivery is as large.
+const ROOM_BYTES: u64 = 64 << 20;
+
 /// How often an open is repeated while somebody removes and creates the file.
 const EXCHANGES_MAX: usize = 8;
 
@@ -96,9 +99,16 @@ impl<D: Disk> Places<D> {
 
     /// Whether others can write to the file at a path, or to a directory below the fixed one on the way to it.
     pub(super) fn is_among_others(&self, path: &Path) -> bool {
+        self.tree_of_others(path).is_some()
+    }
+
+    /// The first of the directories below the fixed one on the way to a path, or the file itself, that others can write to. They can
+    /// make any number of files and directories in it, but no further tree.
+    pub(super) fn tree_of_others<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         let base = self.base(path);
-        let mut below = path.ancestors().take_while(|above| *above != base);
-        below.any(|at| {
+        let mut below: Vec<&Path> = path.ancestors().take_while(|above| *above != base).collect();
+        below.reverse();
+        below.into_iter().find(|at| {
             let Ok(place) = self.place(at) else { return false };
             match place.directory.stat_name(&place.name) {
                 Ok(stat) => self.writers(&stat) != Writers::Nobody,
@@ -109,6 +119,18 @@ impl<D: Disk> Places<D> {
                 }
             }
         })
+    }
+
+    /// Whether what is full at a path is not the disk of the fixed directory: a quota, or another file system. A file that cannot be
+    /// created says that of another file system only, because its disk may have no more inodes.
+    pub(super) fn is_full_alone(&self, path: &Path) -> bool {
+        let has_room = self.disk.free_bytes(&self.fixed).is_ok_and(|bytes| bytes >= ROOM_BYTES);
+        let is_elsewhere = || {
+            let device = |directory: &Path| self.directory(directory).and_then(|found| found.stat());
+            let nearest = path.ancestors().skip(1).find_map(|above| device(above).ok());
+            nearest.is_some_and(|stat| device(&self.fixed).is_ok_and(|fixed| fixed.device != stat.device))
+        };
+        has_room && (self.stat(path).is_ok() || is_elsewhere())
     }
 
     /// Whether a file is at its path.

@@ -12,7 +12,8 @@
 //! reported and left as it is, and the other files are restored.
 
 use super::judge::{Start, Writers};
-use super::whole::{Whole, whole_bytes};
+use super::locate::Listed;
+use super::whole::Whole;
 use super::*;
 use crate::config::claims::key_of;
 use tailwater_shards::env::located::Located;
@@ -272,7 +273,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// The files that were open at the commit, or were opened after it, each with its first known length; or, if other
-    /// programs wrote to it, with its first known length after that.
+    /// programs wrote to it, with its first known length after that. Those of a directory follow each other.
     fn known_files(&self, state: State) -> Vec<Known> {
         let key_of = |path: &[u8], identity: Identity| (path.to_vec(), identity);
         let mut committed: BTreeMap<(Vec<u8>, Identity), Known> =
@@ -304,6 +305,8 @@ impl<D: Disk> Writer<D> {
             }
         }
         all.extend(opened.into_values());
+        // Their directory is listed once.
+        all.sort_by(|one, other| parent(as_path(&one.path)).cmp(parent(as_path(&other.path))));
         all
     }
 
@@ -314,8 +317,9 @@ impl<D: Disk> Writer<D> {
 
     /// The first file to restore that another process holds, if there is one, and who it is. Changes nothing.
     pub fn held(&self, state: &State) -> io::Result<Option<io::Error>> {
+        let mut listed = Listed::default();
         for known in self.known_files(state.clone()) {
-            let Ok(Some(at)) = self.locate(as_path(&known.path), &known.identity) else { continue };
+            let Ok(Some(at)) = self.locate(as_path(&known.path), &known.identity, &mut listed) else { continue };
             let file = match self.places.open(&at, Open::Write) {
                 Ok(file) => file,
                 Err(error) if is_held(&error) => return Ok(Some(naming(&at, error))),
@@ -336,10 +340,10 @@ impl<D: Disk> Writer<D> {
     /// The known files that are still there. None of them stays open.
     fn find_all(&mut self, known: Vec<Known>) -> io::Result<Vec<Found>> {
         let mut all: Vec<Found> = Vec::new();
-        let mut left = Vec::new();
+        let (mut left, mut listed) = (Vec::new(), Listed::default());
         for known in known {
             let (path, record) = (known.path.clone(), known.is_left());
-            match self.find(known, &mut left) {
+            match self.find(known, &mut left, &mut listed) {
                 Ok(found) => all.extend(found),
                 Err(error) => left.push(self.given_up(record, &path, error)?),
             }
@@ -356,9 +360,9 @@ impl<D: Disk> Writer<D> {
 
     /// The file, if it is still the known one, and nothing but this output has written to it. Adds a record to `left` if
     /// others may write to it from here on.
-    fn find(&mut self, known: Known, left: &mut Vec<Opened>) -> io::Result<Option<Found>> {
+    fn find(&mut self, known: Known, left: &mut Vec<Opened>, listed: &mut Listed) -> io::Result<Option<Found>> {
         let path = as_path(&known.path);
-        let looked = match self.locate(path, &known.identity)? {
+        let looked = match self.locate(path, &known.identity, listed)? {
             Some(at) => self.places.stat(&at).map(|stat| (at, stat)),
             None => Err(io::ErrorKind::NotFound.into()),
         };
@@ -510,7 +514,7 @@ impl<D: Disk> Writer<D> {
         let mut kept = length;
         if found.beyond() > 0 {
             let compression = known.compression.unwrap_or(self.options.compression);
-            match whole_bytes(&*file, known.length, length, compression, found.writers)? {
+            match self.whole(&file, (known.length, length), compression, found.writers)? {
                 Whole::Upto(whole) => kept = whole,
                 // Nothing readable can follow unreadable content.
                 Whole::Unreadable if !found.is_moved() => return self.set_aside(&known.path).map(|()| None),
@@ -552,7 +556,7 @@ impl<D: Disk> Writer<D> {
         }
         let within_line = match had < known.length && length > 0 {
             true if self.options.compression != Compression::None => {
-                if whole_bytes(&*file, 0, length, self.options.compression, writers)? != Whole::Upto(length) {
+                if self.whole(&file, (0, length), self.options.compression, writers)? != Whole::Upto(length) {
                     self.set_aside(&known.path)?;
                     return Ok(Some(hold));
                 }

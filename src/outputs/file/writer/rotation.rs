@@ -13,9 +13,9 @@ impl<D: Disk> Writer<D> {
     ///
     /// Returns what blocks it, if events chose the path and so one of them is to blame.
     pub(super) fn rotate(&mut self, path: &[u8], now: Now) -> Result<Option<String>, String> {
-        let Some(target) = self.files.get_mut(path) else { return Ok(None) };
-        target.finish(now.wall).map_err(|error| explain("write", as_path(path), &error))?;
+        let Some(target) = self.files.get(path) else { return Ok(None) };
         let identity = target.identity;
+        self.complete(path, now)?;
         match self.shift(as_path(path), &identity) {
             Err(error) if self.options.blames_events && is_blocked(&error) => {
                 return Ok(Some(explain("rotate", as_path(path), &error)));

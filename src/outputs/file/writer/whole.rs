@@ -1,19 +1,18 @@
 //! Finds the end of the complete lines, members or frames in a file.
 //!
 //! Guarantees: what is kept can be read to its end. Nothing before `from`, the end of a line or member, is removed or read.
-//! Only content that ends too early counts as incomplete; content that cannot be read at all is left alone. Of compressed files that
-//! others can write to, no more is read than [`STRANGERS_BYTES_MAX`], so that a small file that becomes large keeps nobody waiting.
+//! Only content that ends too early counts as incomplete; content that cannot be read at all is left alone. What is read is bounded by
+//! the caller, so that a small file that becomes large, or one of terabytes without a line, keeps nobody waiting: [`super::room`].
 
 use super::super::compress::Compression;
-use super::judge::Writers;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use tailwater_shards::env::{File, Sequential};
 
 /// Number of bytes that are read at once.
 const WINDOW_BYTES: usize = 64 * 1024;
 
-/// Bytes, compressed or not, that are read of a compressed file that others can write to.
-pub(super) const STRANGERS_BYTES_MAX: u64 = 64 << 20;
+/// A member costs as much as this many bytes: a decoder has to be set up for it.
+const MEMBER_BYTES: u64 = 512;
 
 /// How much of a file is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,50 +23,59 @@ pub(super) enum Whole {
     Unreadable,
 }
 
-/// How much is complete between `from`, where a line or member begins, and `length`, the end of a file that these can write to.
+/// How much is complete between `from`, where a line or member begins, and `length`, the end of the file. Takes what it read from `room`,
+/// bytes with and without compression, and reads no more than that.
 pub(super) fn whole_bytes(
     file: &impl File,
     from: u64,
     length: u64,
     compression: Compression,
-    writers: Writers,
+    room: &mut u64,
 ) -> io::Result<Whole> {
-    let room = if writers == Writers::Nobody { u64::MAX } else { STRANGERS_BYTES_MAX };
     match compression {
-        Compression::None => last_line_end(file, from, length).map(Whole::Upto),
-        _ if length.saturating_sub(from) > room => Ok(Whole::Unreadable),
-        Compression::Gzip | Compression::Zstd => last_member_end(file, from, compression, room),
+        Compression::None => last_line_end(file, from, length, room),
+        _ if length.saturating_sub(from) > *room => Ok(Whole::Unreadable),
+        Compression::Gzip | Compression::Zstd => {
+            let mut input = BufReader::with_capacity(WINDOW_BYTES, Sequential::new(file, from));
+            let whole = last_member_end(&mut input, from, compression, room);
+            *room = room.saturating_sub(input.get_ref().offset().saturating_sub(from));
+            whole
+        }
     }
 }
 
-fn last_line_end(file: &impl File, least: u64, length: u64) -> io::Result<u64> {
+fn last_line_end(file: &impl File, least: u64, length: u64, room: &mut u64) -> io::Result<Whole> {
     let mut window = vec![0; WINDOW_BYTES];
-    let mut end = length;
-    while end > least {
-        let from = end.saturating_sub(WINDOW_BYTES as u64).max(least);
+    let (mut end, reach) = (length, length.saturating_sub(*room).max(least));
+    while end > reach {
+        let from = end.saturating_sub(WINDOW_BYTES as u64).max(reach);
         let part = &mut window[..(end - from) as usize];
         Sequential::new(file, from).read_exact(part)?;
+        *room = room.saturating_sub(end - from);
         if let Some(at) = memchr::memrchr(b'\n', part) {
-            return Ok(from + at as u64 + 1);
+            return Ok(Whole::Upto(from + at as u64 + 1));
         }
         end = from;
     }
-    Ok(least)
+    Ok(if reach > least { Whole::Unreadable } else { Whole::Upto(least) })
 }
 
-/// Reads `room` decompressed bytes at most.
-fn last_member_end(file: &impl File, from: u64, compression: Compression, mut room: u64) -> io::Result<Whole> {
-    let mut input = BufReader::with_capacity(WINDOW_BYTES, Sequential::new(file, from));
+fn last_member_end<F: File>(
+    input: &mut BufReader<Sequential<'_, F>>,
+    from: u64,
+    compression: Compression,
+    room: &mut u64,
+) -> io::Result<Whole> {
     let mut whole = from;
     loop {
         if input.fill_buf()?.is_empty() {
             return Ok(Whole::Upto(whole));
         }
         let read = match compression {
-            Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut input)
+            Compression::Zstd => zstd::stream::read::Decoder::with_buffer(&mut *input)
                 .map(|decoder| decoder.single_frame())
-                .and_then(|decoder| drain(decoder, &mut room)),
-            _ => drain(flate2::bufread::GzDecoder::new(&mut input), &mut room),
+                .and_then(|decoder| drain(decoder, room)),
+            _ => drain(flate2::bufread::GzDecoder::new(&mut *input), room),
         };
         match read {
             Ok(()) => whole = input.get_ref().offset() - input.buffer().len() as u64,
@@ -78,11 +86,28 @@ fn last_member_end(file: &impl File, from: u64, compression: Compression, mut ro
     }
 }
 
-/// Reads to the end, and takes what was read from `room`.
+/// Reads to the end, and takes what was read from `room`, also if it ends too early.
 fn drain(decoder: impl Read, room: &mut u64) -> io::Result<()> {
-    let read = io::copy(&mut decoder.take(room.saturating_add(1)), &mut io::sink())?;
-    *room = room.checked_sub(read).ok_or_else(|| io::Error::other("it is more than is read"))?;
-    Ok(())
+    let mut count = Count(0);
+    let read = io::copy(&mut decoder.take(room.saturating_add(1)), &mut count);
+    let left = room.checked_sub(count.0.saturating_add(MEMBER_BYTES));
+    *room = left.unwrap_or(0);
+    read?;
+    left.map(drop).ok_or_else(|| io::Error::other("it is more than is read"))
+}
+
+/// Counts what is written to it.
+struct Count(u64);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether an error comes from the decoder and not from the disk.
@@ -114,10 +139,11 @@ mod tests {
     }
 
     fn whole_from(from: u64, bytes: &[u8], compression: Compression) -> Whole {
+        let mut room = u64::MAX;
         let disk = SimDisk::new(1);
         disk.outside().write("/x", bytes).expect("there is room");
         let file = disk.open(Path::new("/x"), Open::Read).expect("it is there");
-        whole_bytes(&file, from, bytes.len() as u64, compression, Writers::Nobody).expect("it can be read")
+        whole_bytes(&file, from, bytes.len() as u64, compression, &mut room).expect("it can be read")
     }
 
     #[test]
@@ -149,24 +175,41 @@ mod tests {
         }
     }
 
-    /// 70 MiB of one letter, and members of nothing, which take as long to read.
-    #[test]
-    fn no_more_is_read_of_the_file_of_a_stranger_than_is_bounded() {
+    /// Whether the end is found with this room, and how much of it is left.
+    fn within(mut room: u64, bytes: &[u8], compression: Compression) -> (bool, u64) {
         let disk = SimDisk::new(1);
-        let stranger = Writers::Others { owner: 8, bits: 0 };
+        disk.outside().write("/x", bytes).expect("there is room");
+        let file = disk.open(Path::new("/x"), Open::Read).expect("it is there");
+        let whole = whole_bytes(&file, 0, bytes.len() as u64, compression, &mut room).expect("it can be read");
+        (whole != Whole::Unreadable, room)
+    }
+
+    const MIB: u64 = 1 << 20;
+
+    /// A mebibyte of one letter, the same without its end, and thousands of members of nothing.
+    #[test]
+    fn no_more_is_read_than_there_is_room_for() {
         for compression in [Compression::Gzip, Compression::Zstd] {
-            let large = member(compression, &"x".repeat(70 << 20));
-            disk.outside().write("/x", &large).expect("there is room");
-            let file = disk.open(Path::new("/x"), Open::Read).expect("it is there");
-            let whole = |length, writers| whole_bytes(&file, 0, length, compression, writers).expect("it can be read");
-            let length = large.len() as u64;
-            assert_eq!(whole(length, Writers::Nobody), Whole::Upto(length), "{compression:?}");
-            assert_eq!(whole(length, stranger), Whole::Unreadable, "{compression:?}");
-            assert_eq!(whole(STRANGERS_BYTES_MAX + 1, stranger), Whole::Unreadable, "{compression:?}");
-            let small = member(compression, "x\n");
-            disk.outside().write("/x", &small).expect("there is room");
-            assert_eq!(whole(small.len() as u64, stranger), Whole::Upto(small.len() as u64), "{compression:?}");
+            let large = member(compression, &"x".repeat(MIB as usize));
+            let (is_found, left) = within(4 * MIB, &large, compression);
+            assert!(is_found && left < 3 * MIB, "{compression:?}: {left}");
+            assert_eq!(within(MIB / 2, &large, compression), (false, 0), "{compression:?}");
+            let (is_found, left) = within(4 * MIB, &large[..large.len() - 1], compression);
+            assert!(is_found && left < 3 * MIB, "{compression:?}: what has no end is read as well, {left}");
+            let nothing = member(compression, "").repeat(4000);
+            assert!(within(4 * MIB, &nothing, compression).0, "{compression:?}");
+            assert!(!within(MIB, &nothing, compression).0, "{compression:?}");
+            assert_eq!(within(10, &nothing, compression), (false, 10), "{compression:?}: it is not even begun");
         }
+    }
+
+    #[test]
+    fn end_of_a_line_is_looked_for_within_the_room() {
+        let long = [b"a\n".to_vec(), vec![0; 3 * WINDOW_BYTES]].concat();
+        let window = WINDOW_BYTES as u64;
+        assert_eq!(within(2 * window, &long, Compression::None), (false, 0));
+        assert_eq!(within(4 * window, &long, Compression::None), (true, window - 2));
+        assert_eq!(within(0, b"", Compression::None), (true, 0));
     }
 
     #[test]

@@ -159,8 +159,8 @@ pub(super) fn refusal(what: &str, path: &Path, owner: Option<u32>, error: &io::E
 /// Why the events of a path are dead letters that somebody keeps changing.
 pub(super) fn barred(path: &Path) -> String {
     format!(
-        "cannot write to {}: other programs changed or removed it too often while it was written; take the right to write there from \
-         them",
+        "cannot write to {}: other programs changed or removed it, or files beside it, too often while they were written; take the \
+         right to write there from them",
         path.display()
     )
 }

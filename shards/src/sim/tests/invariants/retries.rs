@@ -130,3 +130,23 @@ fn stop_does_not_wait_for_a_closed_output_without_events() {
         cluster.finish();
     }
 }
+
+/// Failures that are far apart are not one series: an output that fails now and then for a year must not wait for an hour.
+#[test]
+fn output_that_has_worked_since_it_failed_is_opened_again_at_once() {
+    let mut setup = Setup::plain(11);
+    let retry = &mut setup.outputs[0].options.retry;
+    (retry.initial, retry.max) = (SECOND / 10, SECOND * 3600);
+    let mut cluster = started(setup, 1);
+    for round in 0..20 {
+        cluster.ledger.state().outputs[0].mood = Mood { unsure: 1000, ..Mood::default() };
+        cluster.make_some(5);
+        cluster.run_for(SECOND * 2);
+        is_well(&cluster);
+        let commits = counters(&cluster).commits.get();
+        cluster.make_some(5);
+        cluster.run_for(SECOND * 60);
+        assert!(counters(&cluster).commits.get() > commits, "round {round}");
+    }
+    assert!(counters(&cluster).errors.get() >= 20, "it failed in each round");
+}
