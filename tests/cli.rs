@@ -10,6 +10,8 @@ mod letters;
 mod missing;
 #[path = "cli/secrets.rs"]
 mod secrets;
+#[path = "cli/shipped.rs"]
+mod shipped;
 #[path = "cli/terminal.rs"]
 mod terminal;
 #[path = "cli/trying.rs"]

@@ -368,6 +368,11 @@ pub trait File: Send + Sync + 'static {
     /// Writes all `parts` at the end of the file, wherever that is by now, and returns where they end: others who append at the
     /// same time overwrite nothing of it, and it nothing of theirs. A failure may leave any beginning of them written.
     fn append_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<u64>;
+    /// Waits until the writes of all programs of this machine that are under way have ended: before that, [`File::stat`] may show a
+    /// length in the middle of one. Only for a file that is open for writing. May block.
+    fn await_writes(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Takes the file for this handle and those that share its description, until [`File::unlock`] or the last of them is closed:
     /// `WouldBlock` with the name of the holder, if that is known, when another handle has it, in whatever process. Only a process
     /// that may write to the file can hold it. `Unsupported` where the file system has no locks, or none that readers would not feel,

@@ -1,11 +1,10 @@
 //! A case: the directory and configuration of one test. At most two run at the same time, so that each has its own core.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use tailwater_services::ports::free_port;
 use tempfile::TempDir;
 
 const CASES_AT_ONCE: usize = 2;
@@ -120,18 +119,5 @@ impl Case {
         let path = self.path(below);
         fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
-    }
-}
-
-/// A free port that stays free while the product is stopped between two starts: it is below the ports for clients, and no
-/// other case of this process has it.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = (std::process::id() % 100) as u16 * 100;
-    loop {
-        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }

@@ -1,28 +1,30 @@
 //! Name servers that never answer and servers that never accept: what they delay. The process has its own view of
 //! `/etc/resolv.conf`, which leads to a silent name server.
 
-use crate::case::{Case, free_port};
+use crate::case::Case;
 use crate::disks::may_administrate;
 use crate::lines::{LineCount, block};
 use crate::network::Sink;
 use crate::product::{Product, binary};
 use crate::wait::wait_for;
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tailwater_services::ports::free_port;
 
 /// Twice as many as a shard has threads for plugins.
 const HANGING: usize = 16;
 
-/// An address of this machine at which no name server listens.
-const NAME_SERVER: &str = "127.53.53.53";
-
-/// A name server that reads questions and answers none. Returns the names.
-fn silent_name_server() -> Arc<Mutex<BTreeSet<String>>> {
-    let socket = UdpSocket::bind((NAME_SERVER, 53)).expect("a free address");
+/// A name server that reads questions and answers none, at an address of its own: other tests run beside this one. Returns the
+/// names.
+fn silent_name_server() -> (Ipv4Addr, Arc<Mutex<BTreeSet<String>>>) {
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    let mut addresses = (0..=255).map(|more| Ipv4Addr::new(127, 53, high, low.wrapping_add(more)));
+    let bind = |address| Some((address, UdpSocket::bind((address, 53)).ok()?));
+    let (address, socket) = addresses.find_map(bind).expect("a free address");
     let asked = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = asked.clone();
     std::thread::spawn(move || {
@@ -33,7 +35,7 @@ fn silent_name_server() -> Arc<Mutex<BTreeSet<String>>> {
             seen.lock().expect("no panic").insert(String::from_utf8_lossy(label).into_owned());
         }
     });
-    asked
+    (address, asked)
 }
 
 /// A listener that accepts nothing more: its queue is full.
@@ -69,8 +71,8 @@ fn configure(case: &Case, hanging: &[String], good: &str) -> std::path::PathBuf 
 }
 
 /// Starts the product with its own files for names.
-fn start(case: &Case, config: &Path) -> Product {
-    case.write("resolv.conf", format!("nameserver {NAME_SERVER}\noptions timeout:30 attempts:5\n").as_bytes());
+fn start(case: &Case, config: &Path, name_server: Ipv4Addr) -> Product {
+    case.write("resolv.conf", format!("nameserver {name_server}\noptions timeout:30 attempts:5\n").as_bytes());
     case.write("hosts", b"127.0.0.1 localhost good.example\n");
     case.write("nsswitch.conf", b"hosts: files dns\n");
     let script = "mount --make-rprivate / && for file in resolv.conf hosts nsswitch.conf; do \
@@ -100,12 +102,12 @@ fn names_that_hang_delay_neither_files_nor_other_names() {
         return;
     }
     let case = Case::alone("names");
-    let (asked, port) = (silent_name_server(), free_port());
+    let ((name_server, asked), port) = (silent_name_server(), free_port());
     let sink = Sink::start(port);
     let hanging: Vec<String> = (0..HANGING).map(|number| format!("http://hang{number}.example/in")).collect();
     let config = configure(&case, &hanging, &format!("http://good.example:{port}/in"));
     case.write("logs/app.log", &block(1, 100));
-    let mut product = start(&case, &config);
+    let mut product = start(&case, &config, name_server);
     product.expect("no name server has answered");
     wait_for("questions for every name", || match asked.lock().expect("no panic").len() {
         HANGING => Ok(()),
@@ -123,12 +125,12 @@ fn servers_that_do_not_accept_delay_neither_files_nor_other_servers() {
     }
     let case = Case::alone("connects");
     let (_listener, _queued, address) = full_listener();
-    let port = free_port();
+    let ((name_server, _), port) = (silent_name_server(), free_port());
     let sink = Sink::start(port);
     let hanging: Vec<String> = (0..HANGING).map(|_| format!("http://{address}/in")).collect();
     let config = configure(&case, &hanging, &format!("http://good.example:{port}/in"));
     case.write("logs/app.log", &block(1, 100));
-    let mut product = start(&case, &config);
+    let mut product = start(&case, &config, name_server);
     product.expect("timed out");
     // On a busy machine.
     product.expect("no answer within 4s");

@@ -133,9 +133,7 @@ fn json_is_parsed_edited_and_routed_once_through_kills() {
         if delivered(&case) as i64 > total / 2 { Ok(()) } else { Err("less than half".to_owned()) }
     });
     product.kill();
-    let mut product = Product::start(&case, &config);
-    // All events may be there already, and a process that has just begun knows no signals.
-    product.wait_for_log(&["started"]);
+    let product = Product::start(&case, &config);
     wait_for("all events", || match delivered(&case) as i64 {
         count if count >= total => Ok(()),
         count => Err(format!("{count} of {total}")),

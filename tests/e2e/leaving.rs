@@ -47,6 +47,8 @@ fn leave_waiting(case: &Case) {
         WAITING => Ok(()),
         other => Err(format!("{other}; {}", product.state())),
     });
+    // Lines that are counted may still be in the memory of the process; what an output gets is in the file.
+    product.wait_for_log(&["away", "127.0.0.1:1", &format!("waiting_events\":{WAITING}")]);
     // Lines that are not recorded yet would be read again and wait twice.
     product.kill();
 }

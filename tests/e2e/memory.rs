@@ -4,9 +4,11 @@
 //! below `/proc/self` works for an ordinary user all the same: files are reopened through it, and memory that stands for files.
 
 use crate::case::Case;
+use crate::disks::not_checked;
 use crate::lines::{LineCount, arrived, block};
 use crate::product::{Product, give_away, is_root, unprivileged};
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 const LINES: u64 = 500;
@@ -35,7 +37,8 @@ fn started(case: &Case, debugged: bool) -> Product {
         command.args(["--core=unlimited", "--"]);
     }
     command.arg(user.get_program()).args(user.get_args()).arg("run").arg("-c").arg(config).stdin(Stdio::null());
-    command.env("TAILWATER_CORE_DUMPS", if debugged { "1" } else { "" });
+    // Where it may write a core file.
+    command.current_dir(case.path("out")).env("TAILWATER_CORE_DUMPS", if debugged { "1" } else { "" });
     Product::start_with(case, &mut command)
 }
 
@@ -55,6 +58,25 @@ fn nobody_of_the_same_user_reads_the_memory() {
         assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
         product.terminate();
         arrived(&output, LINES).assert_exactly_once();
+    }
+}
+
+/// A crash, with a debugger's switch and without it: the kernel would write everything that the process knows to a file of its user.
+#[test]
+fn crash_leaves_no_core_file() {
+    for debugged in [true, false] {
+        let case = Case::new("crashed");
+        let mut product = started(&case, debugged);
+        LineCount::of(case.output()).wait(LINES, &mut product);
+        product.signal("ABRT");
+        let status = product.wait();
+        assert_eq!(status.signal(), Some(6), "{}", product.state());
+        let cores =
+            || fs::read_dir(case.path("out")).expect("a folder").flatten().filter(|file| file.path() != case.output());
+        if debugged && !status.core_dumped() {
+            return not_checked("core files", "this machine writes none");
+        }
+        assert!(debugged || (!status.core_dumped() && cores().count() == 0), "a core file was written");
     }
 }
 

@@ -74,7 +74,8 @@ pub fn wait_for_sync(port: u16, product: &mut Product) {
     });
 }
 
-/// Events that this process has appended to the WAL: from then on they survive its death.
+/// Events that this process has appended to the WAL. The last of them survive its death only when it has written what it has
+/// collected in memory, which it does before it delivers them.
 pub fn logged_events(port: u16) -> Result<u64, String> {
     sum(port, "tailwater_wal_appended_events_total", &[])
 }

@@ -1,6 +1,6 @@
 //! Outputs over the network whose server is unreachable and comes back: what is reported, and what arrives.
 
-use crate::case::{Case, free_port};
+use crate::case::Case;
 use crate::lines::block;
 use crate::metrics;
 use crate::product::{Product, run_to_end, text};
@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use tailwater_services::ports::free_port;
 
 /// The response to the request with this number and head; none to accept its body.
 type Refusal = fn(usize, &str) -> Option<String>;

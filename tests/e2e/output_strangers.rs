@@ -388,6 +388,31 @@ fn fields_lead_to_no_more_paths_than_are_allowed() {
     assert_eq!(mode & 0o027, 0, "new directories are closed to others: {mode:o}");
 }
 
+/// A link in the fixed part leads through the directories above it, and through those of its target.
+#[test]
+fn validate_tells_who_can_write_on_both_sides_of_a_link() {
+    let case = Case::new("out-sides");
+    for directory in ["named", "shared", "shared/inner"] {
+        fs::create_dir(case.path(directory)).expect("a directory");
+    }
+    std::os::unix::fs::symlink(case.path("shared/inner"), case.path("named/link")).expect("a link");
+    let config = configure(&case, "");
+    let text = fs::read_to_string(&config).expect("the configuration").replace("/out/", "/named/link/");
+    let config = case.write("tailwater.yaml", text.as_bytes());
+    let shown = |open: &str| {
+        for directory in ["named", "shared", "shared/inner"] {
+            let mode = if directory == open { 0o777 } else { 0o755 };
+            fs::set_permissions(case.path(directory), fs::Permissions::from_mode(mode)).expect("permissions");
+        }
+        crate::product::text(&crate::product::run_to_end(&["validate", "-c", config.to_str().expect("UTF-8")]).stderr)
+    };
+    assert!(!shown("").contains("can be written by"), "{}", shown(""));
+    for open in ["named", "shared", "shared/inner"] {
+        let (said, directory) = (shown(open), case.path(open));
+        assert!(said.contains(&format!("{} can be written by every user", directory.display())), "{open}: {said}");
+    }
+}
+
 #[test]
 fn validate_and_doctor_tell_who_else_can_write_and_what_is_not_followed() {
     let case = Case::new("out-told");

@@ -19,6 +19,9 @@ pub const NOBODY: u32 = 65534;
 const BUSY_MACHINE: [&str; 3] =
     ["shard has stopped responding", "the shard is running again", "this machine may not have enough resources"];
 
+/// The signals that the product handles, and their numbers.
+const HANDLED: [(&str, u32); 5] = [("HUP", 1), ("INT", 2), ("USR1", 10), ("USR2", 12), ("TERM", 15)];
+
 static STARTS: AtomicUsize = AtomicUsize::new(0);
 
 /// The binary under test.
@@ -62,6 +65,15 @@ pub fn give_away(path: &Path) {
     if is_root() {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("a new owner");
     }
+}
+
+/// Whether a process has a handler for this signal, or has ended.
+fn handles(process: u32, signal: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    let caught = u64::from_str_radix(&line("SigCgt:"), 16).unwrap_or(0);
+    caught & (1 << (signal - 1)) != 0 || status.is_empty() || line("State:").starts_with('Z')
 }
 
 /// A running product.
@@ -144,8 +156,15 @@ impl Product {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends a signal with the shell's `kill`, which every system has.
+    /// Sends a signal with the shell's `kill`, which every system has. One that the product handles is not sent before it
+    /// does: a process that has only just begun would be ended by it.
     pub fn signal(&self, name: &str) {
+        if let Some((_, number)) = HANDLED.iter().find(|(handled, _)| *handled == name) {
+            wait_for(&format!("a process that handles SIG{name}"), || match handles(self.id(), *number) {
+                true => Ok(()),
+                false => Err(self.log()),
+            });
+        }
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.id())).status().expect("sh");
         assert!(status.success(), "kill -{name} failed");
     }
@@ -233,4 +252,19 @@ fn alarming_lines_are_recognised() {
     assert!(is_alarming("thread 'main' panicked at src/main.rs:1:1:"));
     assert!(!is_alarming(r#"{"level":"INFO","message":"no ERROR here"}"#));
     assert!(!is_alarming("2026-01-01T00:00:00Z INFO started without WARN"));
+}
+
+#[test]
+fn process_that_knows_no_signal_yet_is_not_asked_to_end() {
+    let mut child = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    assert!(!handles(child.id(), 15));
+    child.kill().expect("a signal");
+    // It has ended, and nobody has waited for it.
+    wait_for("its end", || if handles(child.id(), 15) { Ok(()) } else { Err("it runs".to_owned()) });
+    child.wait().expect("a child");
+    let mut child = Command::new("sh").args(["-c", "trap : TERM; while :; do sleep 1; done"]).spawn().expect("sh");
+    wait_for("its handler", || if handles(child.id(), 15) { Ok(()) } else { Err("no handler".to_owned()) });
+    assert!(child.try_wait().expect("a child").is_none() && !handles(child.id(), 1));
+    child.kill().expect("a signal");
+    child.wait().expect("a child");
 }

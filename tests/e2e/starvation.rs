@@ -9,7 +9,7 @@ use crate::disks::may_administrate;
 use crate::lines::{LineCount, arrived, block};
 use crate::product::Product;
 use crate::strain::{Burners, Cause, Control, Quota, SlowCalls, Stopped};
-use crate::wait::{pause, wait_for};
+use crate::wait::{DEADLINE, pause, wait_for};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
@@ -68,11 +68,11 @@ impl Strained {
     /// control thread was meanwhile.
     fn stall<C: Cause>(&mut self, cause: impl FnOnce(&Case, &Product) -> C) -> (Duration, Duration) {
         let acting = cause(&self.case, &self.product);
-        let mut pace = PACE;
+        let (mut pace, began) = (PACE, Instant::now());
         self.write(CAUSE, pace);
         while !acting.acts() {
-            pace *= 4;
-            assert!(acting.is_felt_by_work() && pace <= PACE_MAX, "the cause did nothing");
+            assert!(began.elapsed() < DEADLINE && pace < PACE_MAX, "the cause did nothing");
+            pace *= if acting.is_felt_by_work() { 4 } else { 1 };
             self.write(CAUSE, pace);
         }
         drop(acting);

@@ -28,7 +28,7 @@ pub trait Cause {
 pub struct Burners {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    /// Where the system reports the CPU time of each thread.
+    /// Where the system reports how long each thread ran and waited.
     accounts: Vec<PathBuf>,
     began: Instant,
 }
@@ -53,10 +53,13 @@ impl Burners {
         Burners { stop, threads, accounts, began }
     }
 
-    fn burnt(&self) -> Duration {
+    /// How long they ran or waited for a CPU, all together.
+    fn wanted(&self) -> Duration {
         let texts = self.accounts.iter().map(|account| fs::read_to_string(account).expect("an account"));
-        let had = |text: String| text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).expect("time");
-        Duration::from_nanos(texts.map(had).sum())
+        let times = |text: String| -> u64 {
+            text.split_whitespace().take(2).map(|ns| ns.parse::<u64>().expect("a time")).sum()
+        };
+        Duration::from_nanos(texts.map(times).sum())
     }
 }
 
@@ -74,9 +77,10 @@ impl Drop for Burners {
 }
 
 impl Cause for Burners {
-    /// They have had half of all CPU time since they were started.
+    /// They have competed for the CPUs for half of the time since they were started, whatever else runs on the machine. How long
+    /// one has waited is known when it runs again.
     fn acts(&self) -> bool {
-        self.burnt() * 2 >= self.began.elapsed() * processors() as u32
+        self.wanted() * 2 >= self.began.elapsed() * self.accounts.len() as u32
     }
 
     fn is_felt_by_work(&self) -> bool {

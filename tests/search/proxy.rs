@@ -1,6 +1,6 @@
 //! A real proxy in front of the server: it accepts only small requests, or has no server behind it.
 
-use crate::case::{Case, free_port};
+use crate::case::Case;
 use crate::lines::{Arrived, block};
 use crate::node::steady;
 use crate::scene::{Scene, documents, from_file, to_index};
@@ -8,6 +8,7 @@ use crate::server::{Plan, Server};
 use crate::wait::wait_for;
 use std::fs;
 use tailwater_services::nginx::Nginx;
+use tailwater_services::ports::free_port;
 
 const LINES: u64 = 5_000;
 

@@ -31,7 +31,7 @@ fn in_product_plugins_or_engine(path: &str, line: &Line<'_>) -> bool {
     !line.test && !is_test_path(path) && here && !SEAMS.iter().any(|home| path.starts_with(home))
 }
 
-const BANS: [Ban; 14] = [
+const BANS: [Ban; 16] = [
     Ban { word: "todo!(", applies: anywhere, instead: "write it, or leave the feature out and say so in the docs" },
     Ban { word: "unimplemented!(", applies: anywhere, instead: "write it, or make the case impossible by type" },
     Ban { word: "dbg!(", applies: anywhere, instead: "tracing, if it is worth keeping" },
@@ -53,6 +53,8 @@ const BANS: [Ban; 14] = [
         applies: anywhere,
         instead: "assert on the error, or catch_unwind around the one call",
     },
+    Ban { word: "filter(|_| false)", applies: anywhere, instead: "take it out: nothing passes" },
+    Ban { word: "if false", applies: anywhere, instead: "take it out: it never runs" },
     Ban { word: "println!(", applies: in_product_plugins_or_engine, instead: "tracing" },
 ];
 
@@ -257,6 +259,8 @@ fn rules_of_this_file_find_what_is_wrong() {
         "std::thread::spawn(f)",
         "#[ignore]",
         "#[should_panic]",
+        "items.filter(|_| false)",
+        "if false {",
         "println!(\"x\")",
     ];
     assert_eq!(bad.len(), BANS.len(), "each ban has its bad snippet");

@@ -3,7 +3,8 @@
 //! It needs its configuration in its home directory, so each node has its own home that shares the large files. It does not
 //! run as root, so root starts it as nobody.
 
-use crate::process::{Process, free_port};
+use crate::ports::free_port;
+use crate::process::Process;
 use crate::search::{self, LOG4J, Search};
 use crate::user;
 use std::fs;

@@ -13,6 +13,7 @@ pub mod elasticsearch;
 pub mod http;
 pub mod nginx;
 pub mod opensearch;
+pub mod ports;
 pub mod search;
 
 mod process;

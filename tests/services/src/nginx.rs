@@ -1,6 +1,7 @@
 //! nginx as a proxy between the product and a server: one process, with the directives of a test.
 
-use crate::process::{Process, free_port};
+use crate::ports::free_port;
+use crate::process::Process;
 use crate::user;
 use std::fs;
 use std::net::TcpStream;

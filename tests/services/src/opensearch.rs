@@ -3,7 +3,8 @@
 //! [`OpenSearch::kill`] and [`OpenSearch::start_again`] kill and restart it with the same data and port. Settings that
 //! provoke rejections are passed at the start. It does not run as root, so root starts it as nobody.
 
-use crate::process::{Process, free_port};
+use crate::ports::free_port;
+use crate::process::Process;
 use crate::search::{self, LOG4J, Search};
 use crate::user;
 use std::fs;

@@ -7,11 +7,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Maximum wait for a server to start; a busy machine needs a quarter of it.
@@ -23,19 +21,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Sleeps for about `duration`. Nothing depends on how long that really was.
 pub fn pause(duration: Duration) {
     std::thread::park_timeout(duration);
-}
-
-/// A free port that stays free while a server is down between two starts: it is below the ports for clients, and above those
-/// of the other tests.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = (std::process::id() % 110) as u16 * 25;
-    loop {
-        let port = 30_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 2_760;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// A running server.

@@ -48,6 +48,34 @@ fn read_that_cannot_be_kept_from_waiting_is_refused() {
     assert_eq!(file.read_at(&mut buffer, 0).expect("readable"), 64);
 }
 
+/// The kernel writes page by page, and shows everybody how far it is.
+#[test]
+fn length_that_stays_when_writes_were_awaited_is_not_in_the_middle_of_one() {
+    const RECORD: usize = 20_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a");
+    let file = RealDisk::new().open(&path, Open::Create).expect("created");
+    let length = || file.stat().expect("open").length as usize;
+    let mut torn = 0;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut theirs = std::fs::OpenOptions::new().append(true).open(&path).expect("it is there");
+            for _ in 0..4_000 {
+                std::io::Write::write_all(&mut theirs, &[b'x'; RECORD]).expect("written");
+            }
+        });
+        while !writing.is_finished() {
+            let before = length();
+            torn += usize::from(before % RECORD != 0);
+            file.await_writes().expect("open for writing");
+            assert!(before % RECORD == 0 || length() > before, "{before} bytes are not whole");
+        }
+    });
+    if torn == 0 {
+        say("NOT CHECKED: no write was seen in its middle");
+    }
+}
+
 /// A file system in a file, mounted until this is dropped.
 struct Mounted {
     directory: tempfile::TempDir,

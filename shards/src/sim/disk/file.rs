@@ -129,11 +129,18 @@ impl File for SimFile {
     }
 
     fn append_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<u64> {
+        self.live()?.end_writes(self.id)?;
         for part in parts {
             let end = self.live()?.content(self.id)?.length();
             self.write_at(part, end)?;
         }
         self.live()?.content(self.id).map(|content| content.length())
+    }
+
+    fn await_writes(&self) -> io::Result<()> {
+        let mut state = self.live()?;
+        state.may_block(self.process, "await_writes");
+        state.end_writes(self.id)
     }
 
     fn try_lock(&self) -> io::Result<()> {
@@ -230,6 +237,17 @@ impl State {
         if self.locks.get(&id) == Some(&token) {
             self.locks.remove(&id);
         }
+    }
+
+    /// Ends the writes of other programs to a file that are under way.
+    fn end_writes(&mut self, id: Id) -> io::Result<()> {
+        let (ending, others) = std::mem::take(&mut self.under_way).into_iter().partition(|(of, _)| *of == id);
+        self.under_way = others;
+        let ending: Vec<(Id, Vec<u8>)> = ending;
+        ending.iter().try_for_each(|(id, rest)| {
+            let end = self.content(*id)?.length();
+            self.write(*id, rest, end)
+        })
     }
 
     /// Writes as much as fits. Returns ENOSPC if that is not everything.

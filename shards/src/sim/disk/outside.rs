@@ -77,6 +77,15 @@ impl Outside {
         state.write(id, bytes, length)
     }
 
+    /// Begins to append to a file that exists: `first` is there, and `rest` follows before the next write by this process.
+    pub fn begin_append(&self, path: impl AsRef<Path>, first: &[u8], rest: &[u8]) -> io::Result<()> {
+        self.append(path.as_ref(), first)?;
+        let mut state = self.disk.state();
+        let id = state.find(path.as_ref())?;
+        state.under_way.push((id, rest.to_vec()));
+        Ok(())
+    }
+
     /// Overwrites bytes of a file at an offset: damage, or a flipped bit.
     pub fn overwrite(&self, path: impl AsRef<Path>, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();

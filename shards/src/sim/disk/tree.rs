@@ -73,6 +73,8 @@ pub(in super::super) struct State {
     pub(super) faults: Faults,
     pub(super) inodes: BTreeMap<Id, Inode>,
     pub(super) locks: BTreeMap<Id, u64>,
+    /// What writes of other programs have not written yet.
+    pub(super) under_way: Vec<(Id, Vec<u8>)>,
     pub(super) last_token: u64,
     /// Number of the current process, and of the machine's current power-on period.
     pub(super) process: u64,
@@ -105,6 +107,7 @@ impl State {
             faults: Faults::default(),
             inodes: BTreeMap::new(),
             locks: BTreeMap::new(),
+            under_way: Vec::new(),
             last_token: 0,
             process: 0,
             boot: 0,

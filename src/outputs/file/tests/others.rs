@@ -65,6 +65,28 @@ fn after_an_orderly_end_and_a_crash_nothing_is_repeated() {
     assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\n", "what comes again is cut");
 }
 
+/// The kernel shows the length of a file while a write to it is under way, page by page.
+#[test]
+fn line_that_another_program_is_just_writing_is_not_taken_for_half_a_line() {
+    for is_open in [true, false] {
+        let mut fixture = Fixture::new(constant());
+        fixture.delivered(&["{\"a\":1}"]);
+        if !is_open {
+            fixture.close();
+        }
+        fixture.disk().begin_append("/out/x.log", b"the", b"irs\n").expect("it is there");
+        if !is_open {
+            fixture.open(None).unwrap_or_else(|error| panic!("{error}"));
+        }
+        fixture.delivered(&["{\"a\":2}"]);
+        assert_eq!(fixture.text("/out/x.log"), "{\"a\":1}\ntheirs\n{\"a\":2}\n", "open: {is_open}");
+        // Half a line of a program that does no more.
+        fixture.disk().append("/out/x.log", b"half").expect("it is there");
+        fixture.delivered(&["{\"a\":3}"]);
+        assert!(fixture.text("/out/x.log").ends_with("{\"a\":2}\nhalf\n{\"a\":3}\n"), "open: {is_open}");
+    }
+}
+
 /// logrotate's `copytruncate` on the output: no hole of NULs, no line twice after a crash.
 #[test]
 fn truncated_file_has_no_hole_and_nothing_is_repeated_after_a_crash() {
@@ -227,6 +249,15 @@ fn group_alone_may_read_new_files() {
     fixture.delivered(&["{\"h\":\"new\"}"]);
     let access = Access { mode: Some(0o640), group: Some(17) };
     assert_eq!(fixture.disk().access("/out/new").expect("it is there"), access);
+}
+
+#[test]
+fn without_mode_and_group_nothing_is_set() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}/x"}));
+    fixture.delivered(&["{\"h\":\"new\"}"]);
+    for made in ["/out/new", "/out/new/x"] {
+        assert_eq!(fixture.disk().access(made).expect("it is there"), Access::default(), "{made}");
+    }
 }
 
 #[test]

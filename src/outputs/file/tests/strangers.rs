@@ -183,6 +183,38 @@ fn another_file_under_the_name_is_left_alone_at_a_restart() {
     assert_eq!(fixture.text("/victim/moved"), (of("web") + "\n").repeat(2));
 }
 
+/// Its number says nothing: only the identity tells which of the rotated files the commit means.
+#[test]
+fn file_that_was_rotated_twice_since_the_commit_is_found_and_cut() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": {"bytes": 20, "keep": 5}}));
+    let event = |number: u32| format!("{{\"a\":{number}}}");
+    fixture.delivered(&[&event(1)]);
+    let state = fixture.commit().expect("it commits");
+    (2..=5).for_each(|number| fixture.delivered(&[&event(number)]));
+    assert_eq!(fixture.text("/out/x.log.2"), event(1) + "\n" + &event(2) + "\n", "two to a file");
+    fixture.resume(Resume::whole(state)).expect("nothing is in the way");
+    assert_eq!(fixture.text("/out/x.log.2"), event(1) + "\n");
+    (2..=5).for_each(|number| fixture.delivered(&[&event(number)]));
+    let all: String = (1..=5).map(|number| event(number) + "\n").collect();
+    assert_eq!(content(&fixture.disk(), "/out/x.log", Compression::None), all, "nothing is repeated or lost");
+}
+
+/// What cannot be continued is renamed, but not what has its name by now.
+#[test]
+fn file_in_the_place_of_one_that_cannot_be_continued_stays() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "compression": "gzip"}));
+    fixture.delivered(&["{\"a\":1}"]);
+    fixture.commit().expect("it commits");
+    let readable = fixture.disk().read("/out/x.log").expect("it is there");
+    fixture.disk().rename("/out/x.log", "/out/away").expect("it is there");
+    fixture.disk().append("/out/away", b"theirs\n").expect("it is there");
+    fixture.disk().write("/out/x.log", &readable).expect("it is new");
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.commit().expect("it commits");
+    assert_eq!(content(&fixture.disk(), "/out/x.log", Compression::Gzip), "{\"a\":1}\n{\"a\":2}\n");
+    assert_eq!(fixture.disk().list("/out").expect("it is there"), ["away", "x.log"]);
+}
+
 #[test]
 fn rotation_that_a_stranger_blocks_rejects_only_the_events_of_that_file() {
     let settings = serde_json::json!({"path": BY_FIELD, "rotate": {"bytes": 20, "keep": 2}});

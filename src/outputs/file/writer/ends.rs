@@ -41,9 +41,31 @@ pub(super) fn last_byte(file: &impl File, length: u64) -> io::Result<u8> {
     Ok(last[0])
 }
 
+/// How often the end of a file is looked at that other programs keep writing to.
+const LOOKS_MAX: usize = 8;
+
 impl<D: Disk> Writer<D> {
-    /// How a file ends to which more is to be appended. A file in the journal was checked when it was first opened.
+    /// How a file ends to which more is to be appended. A file in the journal was checked when it was first opened. What looks
+    /// like an incomplete end may be a write of another program that is under way, or has just been cut: it counts only if the
+    /// file still ends there when that is over.
     pub(super) fn end_of(&self, path: &[u8], file: &D::File, stat: &Stat, trust: Trust) -> io::Result<End> {
+        let mut stat = *stat;
+        for _ in 1..LOOKS_MAX {
+            let end = self.end_at(path, file, &stat, trust)?;
+            if end == End::Whole {
+                return Ok(end);
+            }
+            file.await_writes()?;
+            let now = file.stat()?;
+            if now.length == stat.length {
+                return Ok(end);
+            }
+            stat = now;
+        }
+        self.end_at(path, file, &stat, trust)
+    }
+
+    fn end_at(&self, path: &[u8], file: &D::File, stat: &Stat, trust: Trust) -> io::Result<End> {
         if stat.length == 0 {
             return Ok(End::Whole);
         }
