@@ -2,8 +2,10 @@
 //!
 //! Guarantees: what is followed fits into the write-ahead log with all positions (see [`crate::config::room`]), so nobody who makes
 //! files pushes out the positions of others, and what all of it uses in memory is bounded. A file that an earlier run followed has
-//! its room before any new one. A file that is renamed keeps its room. What has no room is not followed: it is counted, told at most
-//! once a minute, and found again within seconds when room is released. Its name is not kept.
+//! its room before any new one. A file that is renamed keeps its room, and its new name waits only if it is longer or is found while
+//! the old one is there, and room is scarce. What has no room is not followed: it is counted, told at most once a minute, and found
+//! again within seconds when room is released. Its name is not kept. Files that are held open until they are compared with another
+//! one have a bound too.
 
 use super::super::discover::DIRECTORIES_MAX;
 use super::super::identity::Inode;
@@ -11,6 +13,7 @@ use super::super::post::FileId;
 use super::{Directory, Home, Known};
 use crate::config::room::{Claim, Held, Place, Room};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +23,9 @@ use tailwater_shards::limits::FOLLOWED_POSITION_BYTES_MIN;
 /// Bytes of a position in a snapshot, without its path: the key, times, one range, and what identifies the file.
 const POSITION_BYTES: usize = 128;
 
-/// Names of one followed file that have room whatever else there is: that of a file that is being renamed must not wait.
-const NAMES_OF_FILE_MAX: usize = 4;
+/// Number of files that may be held open to be compared with another one. No user gets all of them. The others are read from their
+/// beginning.
+pub const OFFERED_MAX: u64 = if cfg!(test) { 20 } else { 1024 };
 
 /// Ticks between two attempts to follow what waits.
 const RETRY_TICKS: u64 = 3;
@@ -34,10 +38,15 @@ pub(super) struct Crowd {
     held: Held,
     /// Room for directories, each of which counts as one.
     directories: Held,
+    /// Room for files that are held open, and what they use of it.
+    held_open: Held,
+    offers: HashMap<Inode, Claim>,
     /// Room for files of an earlier run that were not found yet, by inode number.
     reserved: HashMap<u64, Vec<Claim>>,
     /// The room's number of releases at the last attempt to follow what waits.
     released: (u64, u64),
+    /// Whether a file has lost its last name since then: one that waits may be its new name.
+    has_moved: bool,
     told: Option<Monotonic>,
     /// One of those that wait.
     example: Option<PathBuf>,
@@ -46,7 +55,17 @@ pub(super) struct Crowd {
 impl Crowd {
     pub(super) fn new(held: Held) -> Crowd {
         let directories = Held::in_room(Arc::new(Room::of(DIRECTORIES_MAX)));
-        Crowd { held, directories, reserved: HashMap::new(), released: (0, 0), told: None, example: None }
+        Crowd {
+            held,
+            directories,
+            held_open: Held::in_room(Arc::new(Room::of(OFFERED_MAX))),
+            offers: HashMap::new(),
+            reserved: HashMap::new(),
+            released: (0, 0),
+            has_moved: false,
+            told: None,
+            example: None,
+        }
     }
 
     /// Keeps room for a file of an earlier run.
@@ -56,12 +75,12 @@ impl Crowd {
         self.reserved.entry(inode.number).or_default().push(claim);
     }
 
-    /// The room of a file of an earlier run is released. Returns whether there was any.
-    fn is_reserved(&mut self, inode: Inode) -> bool {
-        let reserved = self.reserved.remove(&inode.number);
-        let found = reserved.is_some();
-        reserved.into_iter().flatten().for_each(|claim| self.held.release(claim));
-        found
+    /// Room for a name of a file that an earlier run followed: what was kept for it, and more if it is longer and there is room.
+    fn claim_reserved(&mut self, inode: Inode, place: Place<'_>, bytes: u32) -> Option<Claim> {
+        let reserved = self.reserved.remove(&inode.number)?;
+        let claim = reserved.first().and_then(|old| self.held.claim_in_place_of(*old, place, bytes));
+        reserved.into_iter().for_each(|claim| self.held.release(claim));
+        claim
     }
 
     /// What was not found of an earlier run is gone.
@@ -80,6 +99,11 @@ impl Crowd {
         self.example.get_or_insert(path);
     }
 
+    /// A file is no longer held open to be compared.
+    pub(super) fn release_offer(&mut self, inode: &Inode) {
+        self.offers.remove(inode).into_iter().for_each(|claim| self.held_open.release(claim));
+    }
+
     /// A directory is not scanned any more.
     pub(super) fn release_directory(&mut self, claim: Claim) {
         self.directories.release(claim);
@@ -92,19 +116,34 @@ fn bytes_of(path_bytes: usize) -> u32 {
 }
 
 impl<E: Env> Home<'_, E> {
-    /// Room for a name that was found; none if it has to wait.
-    pub(super) fn admit(&mut self, path: &Path, stat: &Stat) -> Option<Claim> {
+    /// Room for a name that was found; none if it has to wait. `takes_place` says whether another file was followed under it.
+    pub(super) fn admit(&mut self, path: &Path, stat: &Stat, takes_place: bool) -> Option<Claim> {
         let inode = Inode::of(stat);
-        let is_renamed = |id: &FileId| self.files.get(id).is_some_and(|known| known.paths.len() < NAMES_OF_FILE_MAX);
-        let is_followed = self.by_inode.get(&inode).or_else(|| self.offered.get(&inode)).is_some_and(is_renamed);
-        let is_known = self.crowd.is_reserved(inode) || is_followed;
         let (tree, directory) = (self.patterns.tree_of(path), path.parent().unwrap_or(Path::new("/")));
         let place = Place { owner: stat.owner, tree: &tree, directory };
         let bytes = bytes_of(path.as_os_str().len());
-        match is_known {
-            true => Some(self.crowd.held.claim_known(place, bytes)),
-            false => self.crowd.held.claim(place, bytes),
+        if let Some(claim) = self.crowd.claim_reserved(inode, place, bytes) {
+            return Some(claim);
         }
+        let known = self.by_inode.get(&inode).and_then(|id| self.files.get(id));
+        match known.map(|known| known.claim) {
+            // Its last name is gone, so it was renamed.
+            Some(Some(old)) => self.crowd.held.claim_in_place_of(old, place, bytes),
+            // It is being renamed, or has several names.
+            Some(None) => self.crowd.held.claim_again(place, bytes),
+            None if takes_place || self.offered.contains_key(&inode) => self.crowd.held.claim_again(place, bytes),
+            None => self.crowd.held.claim(place, bytes),
+        }
+    }
+
+    /// Room to hold a file open until its owner has compared it with another one. Returns whether there is any.
+    pub(super) fn admit_offer(&mut self, path: &Path, stat: &Stat) -> bool {
+        let (tree, directory) = (self.patterns.tree_of(path), path.parent().unwrap_or(Path::new("/")));
+        let claim = self.crowd.held_open.claim(Place { owner: stat.owner, tree: &tree, directory }, 1);
+        let is_admitted = claim.is_some();
+        let earlier = claim.and_then(|claim| self.crowd.offers.insert(Inode::of(stat), claim));
+        earlier.into_iter().for_each(|claim| self.crowd.held_open.release(claim));
+        is_admitted
     }
 
     /// Room for a directory that was found; none if it has to wait.
@@ -114,18 +153,22 @@ impl<E: Env> Home<'_, E> {
     }
 
     /// A name that was found has no room.
-    pub(super) fn wait_for_room(&mut self, directory: &mut Directory, path: PathBuf) {
+    pub(super) fn wait_for_room(&mut self, directory: &mut Directory, name: &OsStr, path: PathBuf) {
         directory.crowded += 1;
+        if directory.links.remove(name) {
+            self.watcher.forget_link(&path);
+        }
         self.crowd.is_waiting(path);
     }
 
     /// Looks again for what waits if room was released.
     pub(super) fn retry_crowded(&mut self) {
         let released = (self.crowd.held.room().released(), self.crowd.directories.room().released());
-        if released == self.crowd.released || !self.ticks.is_multiple_of(RETRY_TICKS) {
+        let is_changed = released != self.crowd.released || self.crowd.has_moved;
+        if !is_changed || !self.ticks.is_multiple_of(RETRY_TICKS) {
             return;
         }
-        self.crowd.released = released;
+        (self.crowd.released, self.crowd.has_moved) = (released, false);
         for directory in self.directories.values_mut().filter(|directory| directory.crowded > 0) {
             directory.stamp = directory.stamp.map(|stamp| stamp.unsettled());
         }
@@ -157,7 +200,10 @@ impl<E: Env> Home<'_, E> {
     pub(super) fn keep_room(&mut self, id: FileId, claim: Claim) {
         let known = self.files.get_mut(&id).filter(|known| known.paths.is_empty());
         let released = match known {
-            Some(known) => known.claim.replace(claim),
+            Some(known) => {
+                self.crowd.has_moved = true;
+                known.claim.replace(claim)
+            }
             None => Some(claim),
         };
         released.into_iter().for_each(|claim| self.crowd.release(claim));

@@ -291,7 +291,7 @@ impl<E: Env> Home<'_, E> {
         let names = std::mem::take(&mut directory.names);
         let names = Arc::try_unwrap(names).unwrap_or_else(|names| (*names).clone());
         directory.stamp = None;
-        directory.links.clear();
+        let links = std::mem::take(&mut directory.links);
         directory.retry.clear();
         directory.refused.clear();
         (directory.refused_more, directory.links_seen, directory.crowded) = (0, 0, 0);
@@ -300,6 +300,7 @@ impl<E: Env> Home<'_, E> {
         for (name, named) in names {
             self.detach(&path.join(name), named);
         }
+        links.iter().for_each(|name| self.watcher.forget_link(&path.join(name)));
         self.watcher.forget(path);
         if is_base {
             self.watcher.await_directory(path);
@@ -317,15 +318,21 @@ impl<E: Env> Home<'_, E> {
     fn apply_entries(&mut self, path: &Path, entries: Vec<Entry>, looked: &HashSet<OsString>) {
         let Some(mut directory) = self.directories.remove(path) else { return };
         let mut seen: HashMap<OsString, Stat> = HashMap::new();
+        let mut links = Vec::new();
         for name in looked {
             directory.retry.remove(name);
-            directory.links.remove(name);
+            links.extend(directory.links.take(name));
             directory.refused.remove(name);
         }
         for entry in entries {
             self.take_entry(path, &mut directory, entry, &mut seen);
         }
-        for name in looked {
+        for name in links.iter().filter(|name| !directory.links.contains(*name)) {
+            self.watcher.forget_link(&path.join(name));
+        }
+        // A file that was renamed takes the room of its old name along.
+        let (there, gone): (Vec<_>, Vec<_>) = looked.iter().partition(|name| seen.contains_key(*name));
+        for name in gone.into_iter().chain(there) {
             let (old, found) = (directory.names.get(name).copied(), seen.get(name));
             let new = found.map(Inode::of);
             if old.map(|named| named.inode) == new {
@@ -339,12 +346,12 @@ impl<E: Env> Home<'_, E> {
                 replaces = self.detach(&full, old).filter(|_| !directory.links.contains(name));
             }
             if let (Some(new), Some(stat)) = (new, found) {
-                match self.admit(&full, stat) {
+                match self.admit(&full, stat, replaces.is_some()) {
                     Some(claim) => {
                         Arc::make_mut(&mut directory.names).insert(name.clone(), Named { inode: new, claim });
                         self.attach(full, stat, replaces);
                     }
-                    None => self.wait_for_room(&mut directory, full),
+                    None => self.wait_for_room(&mut directory, name, full),
                 }
             }
         }
@@ -356,16 +363,12 @@ impl<E: Env> Home<'_, E> {
         directory.retry.remove(&entry.name);
         directory.refused.remove(&entry.name);
         let full = path.join(&entry.name);
-        match &entry.target {
-            Some(target) => {
-                directory.links.insert(entry.name.clone());
-                let new = self.watcher.name_target(target, &full);
-                if let Some(named) = directory.names.get(&entry.name).filter(|_| new) {
-                    self.name_file(&full, named.inode);
-                }
-            }
-            None => {
-                directory.links.remove(&entry.name);
+        if let Some(target) = &entry.target {
+            directory.links.insert(entry.name.clone());
+            let new = self.watcher.name_target(target, &full);
+            let is_same = |named: &&Named| entry.stat.as_ref().is_ok_and(|stat| named.inode == Inode::of(stat));
+            if let Some(named) = directory.names.get(&entry.name).filter(is_same).filter(|_| new) {
+                self.name_file(&full, named.inode);
             }
         }
         let is_followed = |stat: &Stat| {

@@ -7,12 +7,12 @@
 
 mod admission;
 mod backups;
-mod crowd;
+pub mod crowd;
 mod directories;
 pub mod files;
 mod generations;
 mod links;
-mod missing;
+pub mod missing;
 mod packed;
 mod replaced;
 
@@ -24,6 +24,7 @@ use super::owner::{Options, Owner};
 use super::patterns::Patterns;
 use super::post::{FileId, Post, ToHome, ToOwner};
 use super::recency::Recency;
+use super::seek::Candidate;
 use super::watcher::Watcher;
 use crate::config::room::{Claim, Held};
 use admission::Queue;
@@ -182,7 +183,9 @@ struct Home<'a, E: Env> {
     /// Whether one was found whose note is still carried.
     carry_later: bool,
     /// Archives that are read in place of missing files.
-    archives: HashMap<FileId, Archived<<E::Disk as Disk>::File>>,
+    archives: HashMap<FileId, Archived>,
+    /// Missing files whose archives are still to be read, the last one first.
+    packed_in: VecDeque<(Missing, Vec<Candidate>)>,
     /// Compressed files that were found.
     packed: Packed,
     /// The latest generation of each log.
@@ -244,6 +247,7 @@ impl<'a, E: Env> Home<'a, E> {
             missing: BTreeMap::new(),
             carry_later: false,
             archives: HashMap::new(),
+            packed_in: VecDeque::new(),
             packed: Packed::default(),
             latest: HashMap::new(),
             adopted: BTreeMap::new(),
@@ -288,6 +292,7 @@ impl<'a, E: Env> Home<'a, E> {
             }
             self.look_at_events().await;
             self.sweep_some().await;
+            self.read_archives().await;
             self.follow_some().await;
             let now = self.context.env.now();
             tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));
@@ -423,12 +428,17 @@ impl<'a, E: Env> Home<'a, E> {
 
     fn look_again(&mut self, path: &Path) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Some(directory) = self.directories.get_mut(parent) {
-            directory.retry_later(name);
-            Arc::make_mut(&mut directory.names)
-                .remove(name)
-                .into_iter()
-                .for_each(|named| self.crowd.release(named.claim));
+        let Some(directory) = self.directories.get_mut(parent) else { return };
+        directory.retry_later(name);
+        let Some(named) = Arc::make_mut(&mut directory.names).remove(name) else { return };
+        match self.by_inode.get(&named.inode).and_then(|id| self.files.get_mut(id).map(|known| (*id, known))) {
+            // Another name led to it when this one was queued.
+            Some((id, known)) => {
+                known.paths.remove(path);
+                self.keep_room(id, named.claim);
+                self.changed.insert(id);
+            }
+            None => self.crowd.release(named.claim),
         }
     }
 
