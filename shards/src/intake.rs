@@ -5,10 +5,9 @@
 //! when its frames are durable (invariant E1). A dead letter is in the dead letter queue before the batch of its event is
 //! appended: after a crash in between, the batch is read again. Only the lane with the letter waits for it, and if the queue has
 //! no space for it, only the source with the letter, as far as [`yard`] can tell sources apart: its further batches step aside
-//! unread. A lane with many letters continues
-//! until its yard is full, so that the letters of many batches share a sync. Lines that a processor produces
-//! without a batch are appended when they are due, and the last ones before the shutdown. Does not read sources and does not
-//! deliver.
+//! unread. A lane with many letters continues until its yard is full, so that the letters of many batches share a sync. Lines
+//! that a processor produces without a batch are appended when they are due, and the last ones before the shutdown. Does not
+//! read sources and does not deliver.
 
 mod full;
 mod oversized;

@@ -5,6 +5,7 @@
 
 use super::node::Node;
 use super::problem::Problem;
+use super::types::{only_false, serialize_or_false};
 use crate::net::host::{Host, Hosts};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
@@ -75,10 +76,7 @@ impl<'de> Deserialize<'de> for Admin {
                 f.write_str("a map such as {listen: 127.0.0.1:9600}, or false")
             }
             fn visit_bool<E: Error>(self, on: bool) -> Result<Admin, E> {
-                match on {
-                    true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
-                    false => Ok(Admin::Off),
-                }
+                only_false(on, &self).map(|()| Admin::Off)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {
                 AdminListen::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(Admin::On)
@@ -90,10 +88,11 @@ impl<'de> Deserialize<'de> for Admin {
 
 impl Serialize for Admin {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Admin::On(settings) => settings.serialize(serializer),
-            Admin::Off => serializer.serialize_bool(false),
-        }
+        let settings = match self {
+            Admin::On(settings) => Some(settings),
+            Admin::Off => None,
+        };
+        serialize_or_false(settings, serializer)
     }
 }
 

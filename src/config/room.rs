@@ -22,6 +22,9 @@ pub const OF_TREE: u64 = 6;
 /// The same for one directory.
 pub const OF_DIRECTORY: u64 = 4;
 
+/// How many times as much one may hold for a moment, while what it holds is being moved.
+pub const WHILE_MOVED: u64 = 2;
+
 /// A directory and the tree in which it is, as hashes with secret keys: strangers choose the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -114,6 +117,16 @@ impl Room {
     pub fn site(&self, tree: &Path, directory: &Path) -> Site {
         Site { tree: self.hasher.hash_one(tree), directory: self.hasher.hash_one(directory) }
     }
+
+    /// Whether the holders of a claim may have this many bytes more, with `times` their shares.
+    fn admits(&self, claim: &Claim, bytes: u32, times: u64) -> bool {
+        let (inner, bytes) = (self.lock(), u64::from(bytes));
+        let Some(left) = inner.capacity.saturating_sub(inner.used).checked_sub(bytes) else { return false };
+        claim.holders().all(|(holder, share)| {
+            let held = inner.held.get(&holder).copied().unwrap_or(0);
+            held == 0 || held + bytes <= (times * share).saturating_mul(left)
+        })
+    }
 }
 
 /// What one input holds. Released when it ends.
@@ -138,21 +151,22 @@ impl Held {
     /// Claims `bytes`, if the holders may have that many more.
     pub fn claim(&mut self, place: Place, bytes: u32) -> Option<Claim> {
         let claim = Claim { owner: place.owner, site: place.site, bytes, has_owner: true };
-        let is_admitted = {
-            let inner = self.room.lock();
-            let bytes = u64::from(bytes);
-            let left = inner.capacity.saturating_sub(inner.used).checked_sub(bytes)?;
-            claim.holders().all(|(holder, share)| {
-                let held = inner.held.get(&holder).copied().unwrap_or(0);
-                held == 0 || held + bytes <= share.saturating_mul(left)
-            })
-        };
-        is_admitted.then(|| self.add(claim))
+        self.room.admits(&claim, bytes, 1).then(|| self.add(claim))
     }
 
-    /// Claims `bytes` for something that has room already, or had it in an earlier run.
-    pub fn claim_known(&mut self, place: Place, bytes: u32) -> Claim {
-        self.add(Claim { owner: place.owner, site: place.site, bytes, has_owner: true })
+    /// Claims `bytes` for something that has room, and needs more while it is being moved: up to [`WHILE_MOVED`] times what the
+    /// holders may have otherwise. So what is renamed seldom waits, and others have room whoever renames or links.
+    pub fn claim_again(&mut self, place: Place, bytes: u32) -> Option<Claim> {
+        let claim = Claim { owner: place.owner, site: place.site, bytes, has_owner: true };
+        self.room.admits(&claim, bytes, WHILE_MOVED).then(|| self.add(claim))
+    }
+
+    /// Claims `bytes` for something whose room `old` is released next. Only what it needs in addition may be refused,
+    /// as by [`Held::claim_again`].
+    pub fn claim_in_place_of(&mut self, old: Claim, place: Place, bytes: u32) -> Option<Claim> {
+        let claim = Claim { owner: place.owner, site: place.site, bytes, has_owner: true };
+        let more = bytes.saturating_sub(old.bytes);
+        (more == 0 || self.room.admits(&claim, more, WHILE_MOVED)).then(|| self.add(claim))
     }
 
     /// Claims `bytes` for something that an earlier run held there, whoever owns it.
@@ -272,6 +286,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_moved_seldom_waits_and_leaves_room_too() {
+        let mut held = Held::in_room(Arc::new(Room::of(ALL)));
+        let stranger = place(&held, 7, "/logs/7/0");
+        let old = held.claim(stranger, EACH).expect("there is room");
+        fill(&mut held, stranger);
+        let more = (0..).take_while(|_| held.claim_again(stranger, EACH).is_some()).count() as u64 * u64::from(EACH);
+        assert!((ALL / 20..ALL / 10).contains(&more), "{more}");
+        assert!(held.claim_in_place_of(old, stranger, 2 * EACH).is_none(), "it needs more");
+        let moved = held.claim_in_place_of(old, stranger, EACH).expect("it needs no more");
+        held.release(old);
+        assert!(held.claim_again(stranger, EACH).is_none(), "nothing was won");
+        held.release(moved);
+        let other = place(&held, 8, "/logs/8/0");
+        assert!(fill(&mut held, other) > ALL / 20, "somebody else has room");
+    }
+
+    #[test]
     fn what_is_released_can_be_claimed_by_others_and_inputs_release_all() {
         let room = Arc::new(Room::of(ALL));
         let (mut one, mut other) = (Held::in_room(room.clone()), Held::in_room(room.clone()));
@@ -285,8 +316,6 @@ mod tests {
         claims.drain(..100).for_each(|claim| one.release(claim));
         assert_ne!(room.released(), released);
         assert_eq!(fill(&mut other, stranger), 100 * u64::from(EACH));
-        let known = one.claim_known(stranger, EACH);
-        one.release(known);
         let earlier = one.reserve(stranger.site, EACH);
         assert!(other.claim(stranger, EACH).is_none(), "what an earlier run held is not free");
         one.release(earlier);

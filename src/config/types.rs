@@ -3,7 +3,7 @@
 //! Guarantees: each rejects what it cannot represent, and the message shows the accepted form and the position in the file.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, Unexpected, Visitor};
+use serde::de::{Error, Expected, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
@@ -207,6 +207,22 @@ impl Default for Ring {
     }
 }
 
+/// Accepts the `false` of a setting that has a value or is `false`. There is no `true`.
+pub(super) fn only_false<E: Error>(on: bool, expected: &dyn Expected) -> Result<(), E> {
+    if on { Err(E::invalid_value(Unexpected::Bool(on), expected)) } else { Ok(()) }
+}
+
+/// Writes such a setting.
+pub(super) fn serialize_or_false<S: Serializer>(
+    value: Option<&impl Serialize>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => value.serialize(serializer),
+        None => serializer.serialize_bool(false),
+    }
+}
+
 /// The name of a field, or `false` to leave it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldName {
@@ -231,10 +247,7 @@ impl<'de> Deserialize<'de> for FieldName {
                 }
             }
             fn visit_bool<E: Error>(self, on: bool) -> Result<FieldName, E> {
-                match on {
-                    true => Err(E::invalid_value(Unexpected::Bool(on), &self)),
-                    false => Ok(FieldName::Off),
-                }
+                only_false(on, &self).map(|()| FieldName::Off)
             }
         }
         deserializer.deserialize_any(Name)
@@ -243,10 +256,11 @@ impl<'de> Deserialize<'de> for FieldName {
 
 impl Serialize for FieldName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            FieldName::Named(name) => serializer.serialize_str(name),
-            FieldName::Off => serializer.serialize_bool(false),
-        }
+        let name = match self {
+            FieldName::Named(name) => Some(name),
+            FieldName::Off => None,
+        };
+        serialize_or_false(name, serializer)
     }
 }
 

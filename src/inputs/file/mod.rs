@@ -274,8 +274,10 @@ impl<E: Env> InputSettings<E> for Settings {
     }
 
     fn descriptors_max(&self) -> u64 {
-        // In addition to the followed files: the watch, the files that are being identified, and what leads to one of them.
-        (owner::descriptors::OPEN_FILES_HARD_MAX + home::files::IDENTIFY_FILES + 6) as u64
+        // In addition to the followed files: the watch, the files that are being identified, what leads to one of them, archives, and
+        // the files that are held open to be compared.
+        let identified = (home::files::IDENTIFY_FILES + 6 + home::missing::ARCHIVES_MAX) as u64;
+        owner::descriptors::OPEN_FILES_HARD_MAX as u64 + identified + home::crowd::OFFERED_MAX
     }
 }
 

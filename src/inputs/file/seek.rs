@@ -3,9 +3,10 @@
 //!
 //! Guarantees: a file is found by its inode, or else by its content: it begins like the missing file and has the same bytes
 //! before the position. An archive is found by the beginning of its content; the bytes before the position are compared when
-//! it is read. What cannot be opened counts as neither found nor gone. Opens a limited number of files, in the directory where the
-//! file was and, if its path is a link that is followed, in the directory of the target. Passes no other links. Runs where blocking
-//! is allowed, and changes nothing.
+//! it is read. What cannot be opened counts as neither found nor gone. Looks in the directory where the file was and, if its path is a
+//! link that is followed, in the directory of the target. How many files are remembered of a directory, and opened because they may
+//! be copies or archives, is limited; archives are not kept open. Passes no other links. Runs where blocking is allowed, and
+//! changes nothing.
 
 use super::archive::{self, Archive, Format};
 use super::content::Content;
@@ -32,6 +33,12 @@ use tailwater_shards::wal::SourceState;
 const HEADS_MAX: usize = 4096;
 const HEADS_INPUT_BYTES: u64 = 128 * 1024 * 1024;
 
+/// Maximum number of files that are opened because they begin like a missing one, and may be copies or archives of it.
+const ALIKE_MAX: usize = 128 * 1024;
+
+/// Number of files in a directory that are considered as copies and archives.
+const FILES_MAX: usize = if cfg!(test) { 64 } else { 64 * 1024 };
+
 /// Maximum number of names in one directory that are compared with the names of missing files. Strangers decide how many names
 /// there are and how many files are missing.
 const COMPARISONS_MAX: usize = 1_000_000;
@@ -52,14 +59,31 @@ impl Sought {
     }
 }
 
-/// An archive that may hold the searched file.
-pub struct Candidate<F> {
+/// An archive that may hold the searched file. Not open: there may be many.
+#[derive(Clone)]
+pub struct Candidate {
     /// Its path.
     pub path: PathBuf,
-    /// Its content.
-    pub file: Arc<Content<F>>,
+    /// Whether the path has no links.
+    real: bool,
     /// Its metadata.
     pub stat: Stat,
+    format: Format,
+}
+
+impl Candidate {
+    /// Opens it, unless it has changed. Blocks.
+    pub fn open<D: Disk>(&self, disk: &D, patterns: &Patterns) -> io::Result<Content<D::File>> {
+        let scout = Scout::new(disk, patterns);
+        let at = Where { directory: self.path.parent().unwrap_or(Path::new("/")).to_path_buf(), real: self.real };
+        let spot = scout.find_in(&*at.place(&scout)?, self.path.file_name().unwrap_or_default())?;
+        let file = spot.handle.open(Open::Read)?;
+        let stat = file.stat()?;
+        match Version::of(&stat) == Version::of(&self.stat) {
+            true => Ok(Content::Archive(Box::new(Archive::new(Arc::new(file), stat, self.format)))),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
 }
 
 /// The result of a search.
@@ -67,7 +91,7 @@ pub enum Found<F> {
     /// The file, or a copy of it.
     File(PathBuf, Box<Opened<Content<F>>>),
     /// Archives that begin like it, most likely first.
-    Archives(Vec<Candidate<F>>),
+    Archives(Vec<Candidate>),
     /// An archive whose content was read to its end.
     Read,
     /// An archive with its name, in a format that cannot be read.
@@ -121,6 +145,7 @@ struct Begin {
 /// What may still be read of the beginnings of files, and the beginnings of archives that were read: one may have many names.
 struct Heads {
     files: usize,
+    alike: usize,
     input_bytes: u64,
     archives: HashMap<Version, Begin>,
 }
@@ -134,7 +159,7 @@ pub fn seek<D: Disk>(
     followed: &HashSet<Inode>,
     rules: Rules,
 ) -> Vec<Found<D::File>> {
-    let heads = Heads { files: HEADS_MAX, input_bytes: HEADS_INPUT_BYTES, archives: HashMap::new() };
+    let heads = Heads { files: HEADS_MAX, alike: ALIKE_MAX, input_bytes: HEADS_INPUT_BYTES, archives: HashMap::new() };
     let mut by_number: HashMap<u64, Vec<&Sought>> = HashMap::new();
     for sought in all {
         by_number.entry(sought.descriptor.identity.inode.number).or_default().push(sought);
@@ -172,6 +197,15 @@ struct Where {
     real: bool,
 }
 
+impl Where {
+    fn place<D: Disk>(&self, scout: &Scout<'_, D>) -> io::Result<Rc<Place<D::Located>>> {
+        match self.real {
+            true => scout.real_directory(&self.directory),
+            false => scout.directory(scout.patterns.base_of_directory(&self.directory), &self.directory),
+        }
+    }
+}
+
 /// One search, for several files.
 struct Search<'a, D: Disk> {
     scout: Scout<'a, D>,
@@ -193,39 +227,37 @@ impl<D: Disk> Search<'_, D> {
         place(path, false).into_iter().chain(behind.and_then(|target| place(&target, true))).collect()
     }
 
-    fn place(&self, at: &Where) -> io::Result<Rc<Place<D::Located>>> {
-        match at.real {
-            true => self.scout.real_directory(&at.directory),
-            false => self.scout.directory(self.scout.patterns.base_of_directory(&at.directory), &at.directory),
-        }
-    }
-
+    /// The files in a directory: those with the number of a missing one, and some others.
     fn list(&self, at: Where) -> Listed {
-        let place = match self.place(&at) {
+        let place = match at.place(&self.scout) {
             Ok(place) => place,
             Err(error) => return Listed::new(at, None, Vec::new(), Some(error)),
         };
         let (mut files, mut failed) = (Vec::new(), None);
-        let entries = place.handle.list().unwrap_or_else(|error| {
-            failed = Some(error);
-            Vec::new()
-        });
         let follow = self.scout.patterns.links.follow;
-        let wanted = |entry: &DirEntry| !entry.directory && (follow || !entry.link);
-        for entry in entries.into_iter().filter(wanted) {
+        let mut others = 0;
+        let mut visit = |entry: DirEntry| {
+            if entry.directory || entry.link && !follow {
+                return;
+            }
             let stat = match entry.link {
                 true => self.scout.find_in(&place, &entry.name).map(|spot| spot.stat),
                 false => place.handle.stat_name(&entry.name),
             };
             match stat {
                 Ok(stat) if stat.kind == FileKind::Regular => {
-                    let path = at.directory.join(&entry.name);
-                    files.push(Seen { path, name: entry.name, stat, begin: None });
+                    others += usize::from(!self.by_number.contains_key(&stat.inode));
+                    if others <= FILES_MAX || self.by_number.contains_key(&stat.inode) {
+                        let path = at.directory.join(&entry.name);
+                        files.push(Seen { path, name: entry.name, stat, begin: None });
+                    }
                 }
                 Err(error) if is_closed(&error) => failed = Some(error),
                 _ => {}
             }
-        }
+        };
+        let listed = place.handle.each(&mut visit);
+        failed = failed.or(listed.err());
         // Most recent first: the archive that was compressed last is the most likely one.
         files.sort_by_key(|one| std::cmp::Reverse(one.stat.modified));
         Listed::new(at, Some(place.stat.device), files, failed)
@@ -241,7 +273,7 @@ impl<D: Disk> Search<'_, D> {
     ) -> Option<Found<D::File>> {
         let (path, inode) = (listed.at.directory.join(name), sought.descriptor.identity.inode);
         let again = || error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-        match self.place(&listed.at).and_then(|place| self.scout.find_in(&place, name)) {
+        match listed.at.place(&self.scout).and_then(|place| self.scout.find_in(&place, name)) {
             Ok(spot) if Inode::of(&spot.stat).may_be(inode) => {
                 let one = Seen { name: name.to_owned(), path: path.clone(), stat: spot.stat, begin: None };
                 match self.open_if_same(sought, listed, &one, Some(inode)) {
@@ -270,7 +302,7 @@ impl<D: Disk> Search<'_, D> {
     }
 
     fn open(&self, listed: &Listed, one: &Seen) -> io::Result<D::File> {
-        self.scout.find_in(&*self.place(&listed.at)?, &one.name)?.handle.open(Open::Read)
+        self.scout.find_in(&*listed.at.place(&self.scout)?, &one.name)?.handle.open(Open::Read)
     }
 
     /// Opens a file if it has the content that was read, and, if `inode` is given, only if it has this inode.
@@ -321,13 +353,13 @@ impl<D: Disk> Search<'_, D> {
             self.look_into(listed, at);
             let one = &listed.files[at];
             let Some(begin) = &one.begin else { continue };
-            let begins_alike = known.length > 0 && known.is_head_of(&begin.head);
+            let begins_alike = known.length > 0 && known.is_head_of(&begin.head) && self.may_open_alike();
             match begin.format {
                 Some(format) if format.is_read() && begins_alike => {
                     if format == Format::Gzip && self.is_read_to_end(listed, one, end) {
                         return Some(Found::Read);
                     }
-                    archives.extend(self.open_archive(listed, one, format).ok());
+                    archives.push(Candidate { path: one.path.clone(), real: listed.at.real, stat: one.stat, format });
                 }
                 Some(format) if !format.is_read() && unreadable.is_none() && starts_alike => {
                     unreadable = Some(Found::Unreadable(one.path.clone(), format));
@@ -346,6 +378,14 @@ impl<D: Disk> Search<'_, D> {
         if archives.is_empty() { unreadable } else { Some(Found::Archives(archives)) }
     }
 
+    /// Counts a file that is opened because it begins like a missing one. Strangers decide how many there are.
+    fn may_open_alike(&self) -> bool {
+        let alike = &mut self.heads.borrow_mut().alike;
+        let left = alike.checked_sub(1);
+        *alike = left.unwrap_or(0);
+        left.is_some()
+    }
+
     /// Whether this is another file that is searched, which is found by its inode. What that has in common with this one was read
     /// twice before, or left out.
     fn is_other_sought(&self, sought: &Sought, listed: &Listed, one: &Seen) -> bool {
@@ -353,7 +393,8 @@ impl<D: Disk> Search<'_, D> {
         let same_number = self.by_number.get(&inode.number).into_iter().flatten();
         let others = same_number.filter(|other| other.state.key() != sought.state.key());
         let is_it = |other: &&Sought| {
-            matches!(self.open_if_same(other, listed, one, Some(other.descriptor.identity.inode)), Ok(Some(_)))
+            self.may_open_alike()
+                && matches!(self.open_if_same(other, listed, one, Some(other.descriptor.identity.inode)), Ok(Some(_)))
         };
         others.copied().any(|other| is_it(&other))
     }
@@ -381,13 +422,6 @@ impl<D: Disk> Search<'_, D> {
         let begin = Begin { format: Some(format), head };
         heads.archives.insert(Version::of(&file.stat()?), begin.clone());
         Ok(begin)
-    }
-
-    fn open_archive(&self, listed: &Listed, one: &Seen, format: Format) -> io::Result<Candidate<D::File>> {
-        let file = self.open(listed, one)?;
-        let stat = file.stat()?;
-        let content = Content::Archive(Box::new(Archive::new(Arc::new(file), stat, format)));
-        Ok(Candidate { path: one.path.clone(), file: Arc::new(content), stat })
     }
 
     /// Whether the trailer of a gzip file says that its content ends at `end`. With several members it describes only the last

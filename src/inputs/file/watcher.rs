@@ -56,9 +56,17 @@ struct Watched {
     /// Whether a missing directory may appear below it.
     ancestor: bool,
     /// Followed files by name.
-    files: HashMap<OsString, (FileId, ShardId)>,
+    files: HashMap<OsString, Followed>,
     /// Links elsewhere with a target in this directory, by the name of the target.
     links: HashMap<OsString, HashSet<PathBuf>>,
+}
+
+/// A followed file in a watched directory.
+struct Followed {
+    id: FileId,
+    shard: ShardId,
+    /// Whether it is followed under this name, and not only through links.
+    by_name: bool,
 }
 
 #[derive(Default)]
@@ -212,34 +220,59 @@ impl<E: Env> Watcher<E> {
     pub fn name(&self, path: &Path, id: FileId, shard: ShardId) {
         let mut table = self.shared.table.borrow_mut();
         table.away.remove(&id);
-        let end = table.targets.get(path).cloned().unwrap_or_else(|| path.to_path_buf());
-        if let Some((watched, name)) = table.place(&end) {
-            watched.files.insert(name, (id, shard));
+        let target = table.targets.get(path).cloned();
+        let is_link = target.is_some();
+        if let Some((watched, name)) = table.place(&target.unwrap_or_else(|| path.to_path_buf())) {
+            let by_name = !is_link || watched.files.get(&name).is_some_and(|file| file.by_name && file.id == id);
+            watched.files.insert(name, Followed { id, shard, by_name });
         }
     }
 
-    /// A path no longer leads to a followed file.
+    /// A path no longer leads to a followed file. What is known of a link stays until [`Watcher::forget_link`].
     pub fn unname(&self, path: &Path) {
         let mut table = self.shared.table.borrow_mut();
-        let end = table.targets.remove(path).unwrap_or_else(|| path.to_path_buf());
-        if let Some((watched, name)) = table.place(&end) {
-            watched.files.remove(&name);
-            if let Some(links) = watched.links.get_mut(&name) {
-                links.remove(path);
+        if table.targets.contains_key(path) {
+            return;
+        }
+        if let Some((watched, name)) = table.place(path) {
+            if let Some(file) = watched.files.get_mut(&name) {
+                file.by_name = false;
             }
+            watched.forget_unless_named(&name);
         }
     }
 
-    /// A symbolic link has the target `target`: changes there count for the link. Returns whether the watch there is new:
-    /// then the file must be named.
+    /// A symbolic link has the target `target`: changes there count for the link. Returns whether the file must be named there,
+    /// because the target or the watch is new.
     pub fn name_target(&self, target: &Path, link: &Path) -> bool {
-        let new = target.parent().is_some_and(|parent| self.watch(parent));
+        let is_other = self.shared.table.borrow().targets.get(link).is_none_or(|earlier| earlier != target);
+        if is_other {
+            self.forget_link(link);
+        }
+        let is_watch_new = target.parent().is_some_and(|parent| self.watch(parent));
         let mut table = self.shared.table.borrow_mut();
-        table.targets.insert(link.to_path_buf(), target.to_path_buf());
+        if is_other {
+            table.targets.insert(link.to_path_buf(), target.to_path_buf());
+        }
         if let Some((watched, name)) = table.place(target) {
             watched.links.entry(name).or_default().insert(link.to_path_buf());
         }
-        new
+        is_other || is_watch_new
+    }
+
+    /// There is no symbolic link at this path any more, or it is not followed.
+    pub fn forget_link(&self, link: &Path) {
+        let mut table = self.shared.table.borrow_mut();
+        let Some(target) = table.targets.remove(link) else { return };
+        if let Some((watched, name)) = table.place(&target) {
+            if let Some(links) = watched.links.get_mut(&name) {
+                links.remove(link);
+                if links.is_empty() {
+                    watched.links.remove(&name);
+                }
+            }
+            watched.forget_unless_named(&name);
+        }
     }
 
     /// No path leads to the file: changes under unknown names may be changes to it.
@@ -288,8 +321,8 @@ impl<E: Env> Shared<E> {
                 continue;
             }
             match table.watched.get(&event.directory).and_then(|watched| watched.files.get(&event.name)) {
-                Some(&(id, ShardId(0))) => self.owner.wake(id),
-                Some(&(id, shard)) => {
+                Some(&Followed { id, shard: ShardId(0), .. }) => self.owner.wake(id),
+                Some(&Followed { id, shard, .. }) => {
                     remote.entry(shard).or_default().insert(id);
                 }
                 None => may_be_away = true,
@@ -307,6 +340,15 @@ impl<E: Env> Shared<E> {
         }
         for (shard, ids) in remote {
             self.post.send(shard, ToOwner::<FileOf<E>>::Modified(ids.into_iter().collect()));
+        }
+    }
+}
+
+impl Watched {
+    /// Forgets the file with this name if neither the name nor a link leads to it.
+    fn forget_unless_named(&mut self, name: &OsStr) {
+        if !self.links.contains_key(name) && self.files.get(name).is_some_and(|file| !file.by_name) {
+            self.files.remove(name);
         }
     }
 }

@@ -238,7 +238,7 @@ mod tests {
             let path = format!("/log/{number}");
             outside.write(&path, b"line\n").expect("written");
             let inode = Inode::of(&outside.stat(&path).expect("there"));
-            known.insert(number.to_string().into(), Named { inode, claim: held.claim_known(place, 1) });
+            known.insert(number.to_string().into(), Named { inode, claim: held.reserve(place.site, 1) });
             outside.rename(&path, format!("/log/new-{number}")).expect("renamed");
             // Others wait behind the limits.
             outside.write(format!("/log/other-{number}"), b"line\n").expect("written");

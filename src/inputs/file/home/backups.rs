@@ -1,7 +1,8 @@
 //! Files at the path of a followed file that has the name of a backup now.
 //!
 //! Guarantees: if the backup is followed, its owner finds out how much of the new file is a copy of it, and that much counts as
-//! read. Until then the new file is held open, and followed under no other path. How many are held open is bounded. Opens nothing.
+//! read. Until then the new file is held open, and followed under no other path. How many are held open is bounded (see
+//! [`super::crowd`]). Opens nothing.
 
 use super::super::content::FileOf;
 use super::super::follow::Span;
@@ -14,9 +15,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Env;
 
-/// Number of files that may be held open to be compared. If there are more, the others are read from their beginning.
-const OFFERED_MAX: usize = 256;
-
 impl<E: Env> Home<'_, E> {
     /// Whether a file was known at this path before, and its inode if it is followed. `told` is the one that the scan found there.
     pub(super) fn before(&self, path: &Path, told: Option<FileId>) -> (bool, Option<Inode>) {
@@ -28,9 +26,6 @@ impl<E: Env> Home<'_, E> {
     /// The followed file that is the backup beside a file that was just opened.
     pub(super) fn followed_backup(&self, opened: &Opened<FileOf<E>>) -> Option<FileId> {
         let inode = Inode::of(&opened.stat);
-        if self.offered.len() >= OFFERED_MAX {
-            return None;
-        }
         let is_known = opened.state.is_some() || self.by_inode.contains_key(&inode);
         self.by_inode.get(&opened.backup.filter(|_| !is_known)?).copied()
     }
@@ -60,14 +55,15 @@ impl<E: Env> Home<'_, E> {
     /// Whoever was to compare these has forgotten it: they are found again.
     pub(super) fn forget_offered(&mut self, owners: &[FileId]) {
         let before = self.offered_paths();
-        self.offered.retain(|_, id| !owners.contains(id));
+        let forgotten = self.offered.extract_if(|_, id| owners.contains(id)).map(|one| one.0);
+        forgotten.for_each(|inode| self.crowd.release_offer(&inode));
         let after = self.offered_paths();
         before.iter().filter(|path| !after.contains(path)).for_each(|path| self.look_again(path));
     }
 
     /// It was found out how much of the file is a copy.
     pub(super) fn compared(&mut self, successor: Successor<FileOf<E>>) {
-        self.offered.remove(&Inode::of(&successor.opened.stat));
+        self.is_answered(&Inode::of(&successor.opened.stat));
         self.take_in_file(successor.path, successor.opened);
     }
 }

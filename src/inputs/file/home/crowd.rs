@@ -2,8 +2,10 @@
 //!
 //! Guarantees: what is followed fits into the write-ahead log with all positions (see [`crate::config::room`]), so nobody who makes
 //! files pushes out the positions of others, and what all of it uses in memory is bounded. A file that an earlier run followed has
-//! its room before any new one, until it is followed or recorded as gone. A file that is renamed keeps its room. What has no room is not followed: it is counted, told at most
-//! once a minute, and found again within seconds when room is released. Its name is not kept.
+//! its room before any new one, until it is followed or recorded as gone. A file that is renamed keeps its room, and its new name
+//! waits only if it is longer or is found while the old one is there, and room is scarce. What has no room is not followed: it is
+//! counted, told at most once a minute, and found again within seconds when room is released. Its name is not kept. Files that are
+//! held open until they are compared with another one have a bound too.
 
 use super::super::discover::DIRECTORIES_MAX;
 use super::super::identity::Inode;
@@ -12,6 +14,7 @@ use super::directory::Directory;
 use super::{Home, Known};
 use crate::config::room::{Claim, Held, Place, Room, Site};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +24,9 @@ use tailwater_shards::limits::FOLLOWED_POSITION_BYTES_MIN;
 /// Bytes of a position in a snapshot, without its path: the key, times, one range, and what identifies the file.
 const POSITION_BYTES: usize = 128;
 
-/// Names of one followed file that have room whatever else there is: that of a file that is being renamed must not wait.
-const NAMES_OF_FILE_MAX: usize = 4;
+/// Number of files that may be held open to be compared with another one. No user gets all of them. The others are read from their
+/// beginning.
+pub const OFFERED_MAX: u64 = if cfg!(test) { 20 } else { 1024 };
 
 /// Ticks between two attempts to follow what waits.
 const RETRY_TICKS: u64 = 3;
@@ -46,8 +50,13 @@ pub(super) struct Crowd {
     directories: Held,
     /// Room for files of an earlier run that are not followed yet, by inode number.
     earlier: HashMap<u64, Earlier>,
+    /// Room for files that are held open, and what they use of it.
+    held_open: Held,
+    offers: HashMap<Inode, Claim>,
     /// The room's number of releases at the last attempt to follow what waits.
     released: (u64, u64),
+    /// Whether a file has lost its last name since then: one that waits may be its new name.
+    has_moved: bool,
     told: Option<Monotonic>,
     /// One of those that wait.
     example: Option<PathBuf>,
@@ -56,7 +65,17 @@ pub(super) struct Crowd {
 impl Crowd {
     pub(super) fn new(held: Held) -> Crowd {
         let directories = Held::in_room(Arc::new(Room::of(DIRECTORIES_MAX)));
-        Crowd { held, directories, earlier: HashMap::new(), released: (0, 0), told: None, example: None }
+        Crowd {
+            held,
+            directories,
+            held_open: Held::in_room(Arc::new(Room::of(OFFERED_MAX))),
+            offers: HashMap::new(),
+            earlier: HashMap::new(),
+            released: (0, 0),
+            has_moved: false,
+            told: None,
+            example: None,
+        }
     }
 
     /// Keeps room for a file of an earlier run.
@@ -65,13 +84,18 @@ impl Crowd {
         self.earlier.entry(inode.number).or_default().claims.push(claim);
     }
 
-    /// A name leads to this inode. If it is that of a file of an earlier run, the name gets its room. Returns whether it is.
-    fn is_of_earlier_run(&mut self, inode: Inode) -> bool {
-        let Some(earlier) = self.earlier.get_mut(&inode.number) else { return false };
-        let Some(claim) = earlier.claims.pop() else { return false };
+    /// A name leads to this inode. If it is that of a file of an earlier run, the name gets what was kept for it, and more if it is
+    /// longer and there is room.
+    fn claim_earlier(&mut self, inode: Inode, place: Place, bytes: u32) -> Option<Claim> {
+        let earlier = self.earlier.get_mut(&inode.number)?;
+        let old = earlier.claims.pop()?;
+        let Some(claim) = self.held.claim_in_place_of(old, place, bytes) else {
+            earlier.claims.push(old);
+            return None;
+        };
         earlier.named += 1;
-        self.held.release(claim);
-        true
+        self.held.release(old);
+        Some(claim)
     }
 
     /// A name that led to this inode is gone before the file was followed. A file of an earlier run keeps the room: its position
@@ -111,6 +135,11 @@ impl Crowd {
         self.example.get_or_insert(path);
     }
 
+    /// A file is no longer held open to be compared.
+    pub(super) fn release_offer(&mut self, inode: &Inode) {
+        self.offers.remove(inode).into_iter().for_each(|claim| self.held_open.release(claim));
+    }
+
     /// A directory is not scanned any more.
     pub(super) fn release_directory(&mut self, claim: Claim) {
         self.directories.release(claim);
@@ -128,18 +157,33 @@ impl<E: Env> Home<'_, E> {
         self.crowd.held.room().site(&self.patterns.tree_of_directory(directory), directory)
     }
 
-    /// Room for a name that was found; none if it has to wait.
-    pub(super) fn admit(&mut self, site: Site, path: &Path, stat: &Stat) -> Option<Claim> {
+    /// Room for a name that was found; none if it has to wait. `takes_place` says whether another file was followed under it.
+    pub(super) fn admit(&mut self, site: Site, path: &Path, stat: &Stat, takes_place: bool) -> Option<Claim> {
         let inode = Inode::of(stat);
-        let is_renamed = |id: &FileId| self.files.get(id).is_some_and(|known| known.paths.len() < NAMES_OF_FILE_MAX);
-        let is_followed = self.by_inode.get(&inode).or_else(|| self.offered.get(&inode)).is_some_and(is_renamed);
-        let is_known = self.crowd.is_of_earlier_run(inode) || is_followed;
         let place = Place { owner: stat.owner, site };
         let bytes = bytes_of(path.as_os_str().len());
-        match is_known {
-            true => Some(self.crowd.held.claim_known(place, bytes)),
-            false => self.crowd.held.claim(place, bytes),
+        if let Some(claim) = self.crowd.claim_earlier(inode, place, bytes) {
+            return Some(claim);
         }
+        let known = self.by_inode.get(&inode).and_then(|id| self.files.get(id));
+        match known.map(|known| known.claim) {
+            // Its last name is gone, so it was renamed.
+            Some(Some(old)) => self.crowd.held.claim_in_place_of(old, place, bytes),
+            // It is being renamed, or has several names.
+            Some(None) => self.crowd.held.claim_again(place, bytes),
+            None if takes_place || self.offered.contains_key(&inode) => self.crowd.held.claim_again(place, bytes),
+            None => self.crowd.held.claim(place, bytes),
+        }
+    }
+
+    /// Room to hold a file open until its owner has compared it with another one. Returns whether there is any.
+    pub(super) fn admit_offer(&mut self, path: &Path, stat: &Stat) -> bool {
+        let site = self.site(path.parent().unwrap_or(Path::new("/")));
+        let claim = self.crowd.held_open.claim(Place { owner: stat.owner, site }, 1);
+        let is_admitted = claim.is_some();
+        let earlier = claim.and_then(|claim| self.crowd.offers.insert(Inode::of(stat), claim));
+        earlier.into_iter().for_each(|claim| self.crowd.held_open.release(claim));
+        is_admitted
     }
 
     /// Room for a directory that was found; none if it has to wait.
@@ -150,18 +194,22 @@ impl<E: Env> Home<'_, E> {
     }
 
     /// A name that was found has no room.
-    pub(super) fn wait_for_room(&mut self, directory: &mut Directory, path: PathBuf) {
+    pub(super) fn wait_for_room(&mut self, directory: &mut Directory, name: &OsStr, path: PathBuf) {
         directory.crowded += 1;
+        if directory.links.remove(name) {
+            self.watcher.forget_link(&path);
+        }
         self.crowd.is_waiting(path);
     }
 
     /// Looks again for what waits if room was released.
     pub(super) fn retry_crowded(&mut self) {
         let released = (self.crowd.held.room().released(), self.crowd.directories.room().released());
-        if released == self.crowd.released || !self.ticks.is_multiple_of(RETRY_TICKS) {
+        let is_changed = released != self.crowd.released || self.crowd.has_moved;
+        if !is_changed || !self.ticks.is_multiple_of(RETRY_TICKS) {
             return;
         }
-        self.crowd.released = released;
+        (self.crowd.released, self.crowd.has_moved) = (released, false);
         for directory in self.directories.values_mut().filter(|directory| directory.crowded > 0) {
             directory.stamp = directory.stamp.map(|stamp| stamp.unsettled());
         }
@@ -193,7 +241,10 @@ impl<E: Env> Home<'_, E> {
     pub(super) fn keep_room(&mut self, id: FileId, claim: Claim) {
         let known = self.files.get_mut(&id).filter(|known| known.paths.is_empty());
         let released = match known {
-            Some(known) => known.claim.replace(claim),
+            Some(known) => {
+                self.crowd.has_moved = true;
+                known.claim.replace(claim)
+            }
             None => Some(claim),
         };
         released.into_iter().for_each(|claim| self.crowd.release(claim));

@@ -128,7 +128,7 @@ impl<E: Env> Home<'_, E> {
         let names = std::mem::take(&mut directory.names);
         let names = Arc::try_unwrap(names).unwrap_or_else(|names| (*names).clone());
         directory.stamp = None;
-        directory.links.clear();
+        let links = std::mem::take(&mut directory.links);
         directory.retry.clear();
         directory.refused.clear();
         (directory.refused_more, directory.links_seen, directory.crowded) = (0, 0, 0);
@@ -137,6 +137,7 @@ impl<E: Env> Home<'_, E> {
         for (name, named) in names {
             self.detach(&path.join(name), named);
         }
+        links.iter().for_each(|name| self.watcher.forget_link(&path.join(name)));
         self.watcher.forget(path);
         if is_base {
             self.watcher.await_directory(path);

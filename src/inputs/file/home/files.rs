@@ -127,13 +127,18 @@ impl<E: Env> Home<'_, E> {
                     self.context.env.discard(opened);
                     return self.look_again(&path);
                 }
-                if let Some(backup) = self.followed_backup(&opened) {
-                    self.is_no_replacement(took_path_of);
-                    return self.compare(backup, path, *opened);
-                }
-                match replaces.filter(|_| opened.state.is_none() && !self.by_inode.contains_key(&inode)) {
-                    Some(id) => self.offer(id, path, *opened),
-                    None => {
+                let backup = self.followed_backup(&opened);
+                let may_continue = opened.state.is_none() && !self.by_inode.contains_key(&inode);
+                let replaces = replaces.filter(|_| backup.is_none() && may_continue);
+                // Without room to hold it open, it is read from its beginning.
+                let is_held = (backup.is_some() || replaces.is_some()) && self.admit_offer(&path, &opened.stat);
+                match (backup.filter(|_| is_held), replaces.filter(|_| is_held)) {
+                    (Some(backup), _) => {
+                        self.is_no_replacement(took_path_of);
+                        self.compare(backup, path, *opened);
+                    }
+                    (None, Some(id)) => self.offer(id, path, *opened),
+                    (None, None) => {
                         self.is_no_replacement(took_path_of);
                         self.take_in_file(path, *opened);
                     }
@@ -224,11 +229,9 @@ impl<E: Env> Home<'_, E> {
                 }
             }
         }
-        if self.by_inode.contains_key(&inode) {
-            let stat = opened.stat;
+        if let Some(&id) = self.by_inode.get(&inode) {
             self.context.env.discard(opened);
-            self.attach(path, &stat, None);
-            return self.say_changes();
+            return self.is_followed_at(id, inode, path);
         }
         self.is_found(&opened);
         let continued = opened.state.as_ref().and_then(|state| end_of_replaced(state, inode));
@@ -241,12 +244,23 @@ impl<E: Env> Home<'_, E> {
                  count as read", path.display()
             );
         }
-        let id = self.give_away(inode, &path, followed, true);
+        let id = self.give_away(inode, &path, followed, self.leads_to(&path, inode));
         self.by_inode.insert(inode, id);
-        if let Some(known) = self.files.get_mut(&id) {
+        self.is_followed_at(id, inode, path);
+    }
+
+    /// A file is followed that was opened at this path. If the path does not lead there any more, which no scan would tell, the file
+    /// has no path until it is found under one.
+    pub(super) fn is_followed_at(&mut self, id: FileId, inode: Inode, path: PathBuf) {
+        let leads_there = self.leads_to(&path, inode);
+        let Some(known) = self.files.get_mut(&id) else { return };
+        if leads_there {
             self.watcher.name(&path, id, known.shard);
+            Self::has_room_by_name(&mut self.crowd, known);
             known.paths.insert(path);
         }
+        self.changed.insert(id);
+        self.say_changes();
     }
 
     /// Assigns a file to a shard. `has_path` says whether it can be opened again under its path.

@@ -102,10 +102,17 @@ impl<E: Env> Home<'_, E> {
 
     pub(super) fn look_again(&mut self, path: &Path) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Some(directory) = self.directories.get_mut(parent) {
-            directory.retry_later(name);
-            let named = Arc::make_mut(&mut directory.names).remove(name);
-            named.into_iter().for_each(|Named { inode, claim }| self.crowd.lost_name(inode, claim));
+        let Some(directory) = self.directories.get_mut(parent) else { return };
+        directory.retry_later(name);
+        let Some(Named { inode, claim }) = Arc::make_mut(&mut directory.names).remove(name) else { return };
+        match self.by_inode.get(&inode).and_then(|id| self.files.get_mut(id).map(|known| (*id, known))) {
+            // Another name led to it when this one was queued.
+            Some((id, known)) => {
+                known.paths.remove(path);
+                self.keep_room(id, claim);
+                self.changed.insert(id);
+            }
+            None => self.crowd.lost_name(inode, claim),
         }
     }
 }

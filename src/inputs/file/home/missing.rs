@@ -25,12 +25,15 @@ use std::time::Duration;
 use tailwater_shards::batch::{Source, SourceKey, SourceRange};
 use tailwater_shards::counted::counted;
 use tailwater_shards::counters::Lost;
-use tailwater_shards::env::{Disk, Env, Stat, Timestamp};
+use tailwater_shards::env::{Disk, Env, Stat, Timestamp, is_exhausted};
 use tailwater_shards::wal::SourceState;
 
 /// Number of ticks after which files that could not be opened are searched again. Those under the patterns are opened as soon
 /// as that is possible.
 const CLOSED_TICKS: u64 = 10;
+
+/// Maximum number of archives that are open in place of missing files. The others are opened when these are read.
+pub const ARCHIVES_MAX: usize = if cfg!(test) { 8 } else { 128 };
 
 /// How long a source of an earlier run waits for its file before its position may be dropped.
 const MISSING_WAIT: Duration = Duration::from_secs(60);
@@ -79,9 +82,9 @@ impl Missing {
 }
 
 /// The archive that is read in place of a missing file, and the other archives that it may be.
-pub(super) struct Archived<F> {
+pub(super) struct Archived {
     missing: Missing,
-    others: Vec<Candidate<F>>,
+    others: Vec<Candidate>,
     /// Whether it turned out not to be the archive of this file.
     pub(super) refused: bool,
 }
@@ -151,7 +154,8 @@ impl<E: Env> Home<'_, E> {
     /// Keeps the notes of files that are not found yet for the next start.
     fn carry(&mut self) {
         self.carry_later = false;
-        let notes = self.missing.values().filter_map(|missing| missing.note.clone()).collect();
+        let waiting = self.missing.values().chain(self.packed_in.iter().map(|one| &one.0));
+        let notes = waiting.filter_map(|missing| missing.note.clone()).collect();
         self.owner.carried.replace(notes);
     }
 
@@ -260,7 +264,8 @@ impl<E: Env> Home<'_, E> {
                 Found::File(path, opened) => self.read_on(missing, path, *opened),
                 Found::Archives(mut candidates) => {
                     candidates.reverse();
-                    self.read_archive(missing, candidates);
+                    self.packed_in.push_back((missing, candidates));
+                    self.read_archives().await;
                 }
                 Found::Read => {
                     read += 1;
@@ -317,12 +322,38 @@ impl<E: Env> Home<'_, E> {
         self.is_away(id);
     }
 
-    /// Reads the last of the archives in place of a missing file.
-    fn read_archive(&mut self, missing: Missing, mut candidates: Vec<Candidate<<E::Disk as Disk>::File>>) {
-        let Some(Candidate { path, file, stat }) = candidates.pop() else {
-            let what = "archives that begin like it have different content";
-            return self.lose(&missing, Lost::Deleted, what);
-        };
+    /// Reads the archives of missing files, as many as may be open at a time.
+    pub(super) async fn read_archives(&mut self) {
+        while self.archives.len() < ARCHIVES_MAX
+            && let Some((missing, mut candidates)) = self.packed_in.pop_front()
+        {
+            let Some(candidate) = candidates.pop() else {
+                let what = "archives that begin like it have different content";
+                self.lose(&missing, Lost::Deleted, what);
+                continue;
+            };
+            // Found otherwise while it waited.
+            if self.by_key.contains_key(&missing.key()) {
+                continue;
+            }
+            let (disk, patterns, one) = (self.context.env.disk().clone(), self.patterns.clone(), candidate.clone());
+            match self.context.env.blocking(move || one.open(&disk, &patterns)).await {
+                Ok(file) => {
+                    self.carry_later |= missing.note.is_some();
+                    self.read_archive(missing, candidate, file, candidates);
+                }
+                Err(error) if is_exhausted(&error) => {
+                    candidates.push(candidate);
+                    return self.packed_in.push_front((missing, candidates));
+                }
+                Err(_) => self.packed_in.push_front((missing, candidates)),
+            }
+        }
+    }
+
+    /// Reads an archive in place of a missing file.
+    fn read_archive(&mut self, missing: Missing, candidate: Candidate, file: FileOf<E>, others: Vec<Candidate>) {
+        let Candidate { path, stat, .. } = candidate;
         let original = missing.sought.path();
         tracing::info!(
             component_id = %self.context.name,
@@ -331,7 +362,7 @@ impl<E: Env> Home<'_, E> {
         );
         let identity = missing.sought.descriptor.identity;
         let opened = Opened {
-            file: Some(file),
+            file: Some(Arc::new(file)),
             // The source stays the source of the file.
             stat: Stat {
                 device: identity.inode.device,
@@ -351,14 +382,14 @@ impl<E: Env> Home<'_, E> {
         followed.path = path;
         let id = self.give_away(Inode::of(&stat), &original, followed, false);
         self.keeps_room_of(id, &missing);
-        self.archives.insert(id, Archived { missing, others: candidates, refused: false });
+        self.archives.insert(id, Archived { missing, others, refused: false });
         self.is_away(id);
     }
 
     /// An archive is closed. If it was not the archive of the file, the next one is read.
     pub(super) fn archive_is_closed(&mut self, id: FileId) {
         if let Some(Archived { missing, others, refused: true }) = self.archives.remove(&id) {
-            self.read_archive(missing, others);
+            self.packed_in.push_front((missing, others));
         }
     }
 

@@ -8,14 +8,14 @@
 mod admission;
 mod backups;
 mod circles;
-mod crowd;
+pub mod crowd;
 mod directories;
 mod directory;
 pub mod files;
 mod generations;
 mod links;
 mod mail;
-mod missing;
+pub mod missing;
 mod names;
 mod packed;
 mod replaced;
@@ -30,6 +30,7 @@ use super::owner::{Options, Owner};
 use super::patterns::Patterns;
 use super::post::{FileId, Post, ToOwner};
 use super::recency::Recency;
+use super::seek::Candidate;
 use super::watcher::Watcher;
 use crate::config::room::{Claim, Held};
 use admission::Queue;
@@ -146,7 +147,9 @@ struct Home<'a, E: Env> {
     /// Whether one was found whose note is still carried.
     carry_later: bool,
     /// Archives that are read in place of missing files.
-    archives: HashMap<FileId, Archived<<E::Disk as Disk>::File>>,
+    archives: HashMap<FileId, Archived>,
+    /// Missing files whose archives are still to be read, the last one first.
+    packed_in: VecDeque<(Missing, Vec<Candidate>)>,
     /// Compressed files that were found.
     packed: Packed,
     /// The latest generation of each log.
@@ -211,6 +214,7 @@ impl<'a, E: Env> Home<'a, E> {
             noted: HashMap::new(),
             carry_later: false,
             archives: HashMap::new(),
+            packed_in: VecDeque::new(),
             packed: Packed::default(),
             latest: HashMap::new(),
             adopted: BTreeMap::new(),
@@ -255,6 +259,7 @@ impl<'a, E: Env> Home<'a, E> {
             }
             self.look_at_events().await;
             self.sweep_some().await;
+            self.read_archives().await;
             self.follow_some().await;
             let now = self.context.env.now();
             tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));

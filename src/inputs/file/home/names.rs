@@ -50,16 +50,22 @@ impl<E: Env> Home<'_, E> {
         let Some(mut directory) = self.directories.remove(path) else { return };
         let site = self.site(path);
         let mut seen: HashMap<OsString, Stat> = HashMap::new();
+        let mut links = Vec::new();
         for name in looked {
             directory.retry.remove(name);
-            directory.links.remove(name);
+            links.extend(directory.links.take(name));
             directory.refused.remove(name);
         }
         for (number, entry) in entries.into_iter().enumerate() {
             pause_after(number).await;
             self.take_entry(path, &mut directory, entry, &mut seen);
         }
-        for (number, name) in looked.iter().enumerate() {
+        for name in links.iter().filter(|name| !directory.links.contains(*name)) {
+            self.watcher.forget_link(&path.join(name));
+        }
+        // A file that was renamed takes the room of its old name along.
+        let (there, gone): (Vec<_>, Vec<_>) = looked.iter().partition(|name| seen.contains_key(*name));
+        for (number, name) in gone.into_iter().chain(there).enumerate() {
             pause_after(number).await;
             let (old, found) = (directory.names.get(name).copied(), seen.get(name));
             let new = found.map(Inode::of);
@@ -74,12 +80,12 @@ impl<E: Env> Home<'_, E> {
                 replaces = self.detach(&full, old).filter(|_| !directory.links.contains(name));
             }
             if let (Some(new), Some(stat)) = (new, found) {
-                match self.admit(site, &full, stat) {
+                match self.admit(site, &full, stat, replaces.is_some()) {
                     Some(claim) => {
                         Arc::make_mut(&mut directory.names).insert(name.clone(), Named { inode: new, claim });
                         self.attach(full, stat, replaces);
                     }
-                    None => self.wait_for_room(&mut directory, full),
+                    None => self.wait_for_room(&mut directory, name, full),
                 }
             }
         }
@@ -91,16 +97,12 @@ impl<E: Env> Home<'_, E> {
         directory.retry.remove(&entry.name);
         directory.refused.remove(&entry.name);
         let full = path.join(&entry.name);
-        match &entry.target {
-            Some(target) => {
-                directory.links.insert(entry.name.clone());
-                let new = self.watcher.name_target(target, &full);
-                if let Some(named) = directory.names.get(&entry.name).filter(|_| new) {
-                    self.name_file(&full, named.inode);
-                }
-            }
-            None => {
-                directory.links.remove(&entry.name);
+        if let Some(target) = &entry.target {
+            directory.links.insert(entry.name.clone());
+            let new = self.watcher.name_target(target, &full);
+            let is_same = |named: &&Named| entry.stat.as_ref().is_ok_and(|stat| named.inode == Inode::of(stat));
+            if let Some(named) = directory.names.get(&entry.name).filter(is_same).filter(|_| new) {
+                self.name_file(&full, named.inode);
             }
         }
         let is_followed = |stat: &Stat| {

@@ -76,8 +76,7 @@ impl<E: Env> Home<'_, E> {
 
     /// The file continues as another inode.
     pub(super) fn replaced(&mut self, id: FileId, inode: Inode, path: PathBuf) {
-        self.offered.remove(&inode);
-        let leads_there = self.leads_to(&path, inode);
+        self.is_answered(&inode);
         let Some(known) = self.files.get_mut(&id) else { return };
         known.replacing = known.replacing.saturating_sub(1);
         let old = std::mem::replace(&mut known.inode, inode);
@@ -87,20 +86,13 @@ impl<E: Env> Home<'_, E> {
         self.by_inode.insert(inode, id);
         known.path.clone_from(&path);
         known.away = false;
-        if leads_there {
-            self.watcher.name(&path, id, known.shard);
-            Self::has_room_by_name(&mut self.crowd, known);
-            known.paths.insert(path);
-        }
-        self.changed.insert(id);
-        self.say_changes();
+        self.is_followed_at(id, inode, path);
     }
 
     /// The file that took the path is a different file.
     pub(super) fn not_replaced(&mut self, id: FileId, replacement: Replacement<FileOf<E>>) {
         let Replacement { path, opened, .. } = replacement;
-        let inode = Inode::of(&opened.stat);
-        self.offered.remove(&inode);
+        self.is_answered(&Inode::of(&opened.stat));
         if let Some(known) = self.files.get_mut(&id) {
             known.replacing = known.replacing.saturating_sub(1);
             if known.paths.is_empty() && !known.away {
@@ -112,7 +104,14 @@ impl<E: Env> Home<'_, E> {
         self.take_in_file(path, opened);
     }
 
-    fn leads_to(&self, path: &Path, inode: Inode) -> bool {
+    /// The owner has decided about an offered file.
+    pub(super) fn is_answered(&mut self, inode: &Inode) {
+        self.offered.remove(inode);
+        self.crowd.release_offer(inode);
+    }
+
+    /// Whether the name that was last found at a path leads to this inode.
+    pub(super) fn leads_to(&self, path: &Path, inode: Inode) -> bool {
         let directory = path.parent().and_then(|directory| self.directories.get(directory));
         directory
             .zip(path.file_name())

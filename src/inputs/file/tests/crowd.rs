@@ -115,6 +115,66 @@ fn rotated_files_keep_their_room() {
     });
 }
 
+/// Positions do not grow with the number of names, but what is counted does.
+#[test]
+fn more_names_of_followed_files_leave_room_for_others() {
+    check(&["/log/*/*.log"], |world| {
+        world.room = 20_000;
+        eve(world, 0..150);
+        world.start();
+        world.wait(5);
+        let before = read_of_eve(world);
+        for (file, name) in before.iter().flat_map(|file| (0..3).map(move |name| (file, name))) {
+            let (file, name) = (format!("/log/eve/{file}.log"), format!("/log/eve/{file}.{name}.log"));
+            world.outside.hard_link(file, name).expect("linked");
+        }
+        world.wait(10);
+        world.append("/log/app/app.log", "other\n");
+        wait_for_line(world, "other");
+        world.wait(10);
+        assert_eq!(read_of_eve(world), before, "no other file of Eve has room");
+    });
+}
+
+#[test]
+fn longer_names_of_followed_files_leave_room_for_others() {
+    check(&["/log/*/*.log"], |world| {
+        world.room = 20_000;
+        eve(world, 0..150);
+        world.start();
+        world.wait(5);
+        let before = read_of_eve(world);
+        let long = |file: &usize| format!("/log/eve/{}{file}.log", "x".repeat(220));
+        for file in &before {
+            world.rename(&format!("/log/eve/{file}.log"), &long(file));
+            world.append(&long(file), &format!("eve {}\n", 1000 + file));
+        }
+        world.wait(20);
+        world.append("/log/app/app.log", "other\n");
+        wait_for_line(world, "other");
+        for file in (0..150).filter(|file| !before.contains(file)) {
+            let _ = world.outside.remove(format!("/log/eve/{file}.log"));
+        }
+        for file in &before[20..] {
+            world.outside.remove(long(file)).expect("removed");
+        }
+        world.wait(60);
+        for file in &before[..20] {
+            world.append(&long(file), &format!("eve {}\n", 2000 + file));
+        }
+        world.wait(20);
+        let read = read_of_eve(world);
+        let count = |number: usize| read.iter().filter(|have| **have == number).count();
+        for file in &before {
+            assert!(count(*file) == 1 && count(1000 + file) <= 1, "seed {}: {file}", world.simulation.seed());
+        }
+        for file in &before[..20] {
+            let counts = (count(1000 + file), count(2000 + file));
+            assert_eq!(counts, (1, 1), "seed {}: {file}", world.simulation.seed());
+        }
+    });
+}
+
 #[test]
 fn many_directories_of_one_user_leave_room_for_others_and_come_when_there_is_room() {
     check(&["/log/**/*.log"], |world| {

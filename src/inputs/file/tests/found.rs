@@ -2,6 +2,7 @@
 
 use super::*;
 use std::io::Write;
+use tailwater_shards::env::Disk;
 
 const PATH: &str = "/log/app.log";
 
@@ -18,6 +19,15 @@ fn zstd(text: &str) -> Vec<u8> {
 /// Writes a file with these bytes, compressed or as they are.
 fn put(world: &World, path: &str, bytes: &[u8]) {
     world.outside.write(path, bytes).expect("written");
+}
+
+/// An earlier run has read these lines.
+fn read_before(world: &mut World, lines: &[String]) {
+    world.append(PATH, &text(lines));
+    world.start();
+    world.wait_for(lines.len());
+    world.wait(3);
+    world.end();
 }
 
 /// The lanes are full and files with unread bytes were renamed out of the pattern when the process ends. The next start reads
@@ -83,11 +93,7 @@ fn what_was_written_before_a_rotation_while_the_process_was_down_is_read() {
             for seed in 0..4 {
                 let mut world = World::new(seed, &[include]);
                 let lines = numbered(0, 12_000);
-                world.append(PATH, &text(&lines[..5_000]));
-                world.start();
-                world.wait_for(5_000);
-                world.wait(3);
-                world.end();
+                read_before(&mut world, &lines[..5_000]);
                 world.append(PATH, &text(&lines[5_000..9_000]));
                 rotate(&world, &text(&lines[..9_000]));
                 world.append(PATH, &text(&lines[9_000..]));
@@ -108,11 +114,7 @@ fn what_was_written_before_a_rotation_while_the_process_was_down_is_read() {
 fn kill_while_an_archive_is_read_repeats_and_loses_nothing() {
     check(&[PATH], |world| {
         let lines = numbered(0, 60_000);
-        world.append(PATH, &text(&lines[..10_000]));
-        world.start();
-        world.wait_for(10_000);
-        world.wait(2);
-        world.end();
+        read_before(world, &lines[..10_000]);
         put(world, "/log/app.log.2.gz", &gzip(&text(&lines)));
         world.outside.remove(PATH).expect("removed");
         let mut prng = world.simulation.prng("kills");
@@ -179,11 +181,7 @@ fn unread_bytes_of_a_file_that_is_found_nowhere_are_lost() {
 fn damaged_archive_is_read_as_far_as_it_goes_and_the_rest_is_lost() {
     check(&[PATH], |world| {
         let lines = numbered(0, 50_000);
-        world.append(PATH, &text(&lines[..1_000]));
-        world.start();
-        world.wait_for(1_000);
-        world.wait(2);
-        world.end();
+        read_before(world, &lines[..1_000]);
         let whole = gzip(&text(&lines));
         put(world, "/log/app.log.1.gz", &whole[..whole.len() / 2]);
         world.outside.remove(PATH).expect("removed");
@@ -215,16 +213,60 @@ fn archive_of_another_file_with_the_same_header_is_not_read() {
     });
 }
 
+/// Any of the archives may hold any of the files.
+#[test]
+fn archives_that_may_hold_many_missing_files_are_not_all_open() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, &["/log/*.csv"]);
+        let header = "time,level,message\n".repeat(100);
+        let (files, path) = (16, |file: usize| format!("/log/app.{file:02}.csv"));
+        for file in 0..files {
+            world.append(&path(file), &format!("{header}{file}\n"));
+        }
+        world.start();
+        world.wait_for(files * 101);
+        world.wait(3);
+        world.end();
+        for file in 0..files {
+            put(&world, &format!("{}.1.gz", path(file)), &gzip(&format!("{header}{file}\nmore {file}\n")));
+            world.outside.remove(path(file)).expect("removed");
+        }
+        world.simulation.disk().set_descriptors_max(Some(140));
+        world.start();
+        world.wait_for(files * 102);
+        world.wait(10);
+        assert_eq!(world.simulation.disk().exhausted(), 0, "seed {seed}");
+        let log = world.log.borrow();
+        let mut more: Vec<&String> = log.lines.iter().filter(|line| line.starts_with("more")).collect();
+        more.sort_unstable();
+        more.dedup();
+        assert_eq!((log.lines.len(), more.len()), (files * 102, files), "seed {seed}");
+    }
+}
+
+#[test]
+fn renamed_file_is_found_among_very_many_others() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 200);
+        for other in 0..300 {
+            world.append(&format!("/log/{other}"), "other\n");
+        }
+        read_before(world, &lines[..100]);
+        world.append(PATH, &text(&lines[100..]));
+        world.rename(PATH, "/log/zzz");
+        world.start();
+        world.wait_for(200);
+        world.wait(3);
+        world.expect(&lines);
+    });
+}
+
 #[test]
 fn generations_are_read_oldest_first() {
     check(&["/log/app.log*"], |world| {
         world.shards = 1 + (world.simulation.seed() % 2) as u16;
         let lines = numbered(0, 80_000);
-        world.append(PATH, &text(&lines[..100]));
-        world.start();
-        world.wait_for(100);
-        world.wait(2);
-        world.end();
+        read_before(world, &lines[..100]);
         world.append(PATH, &text(&lines[100..20_000]));
         world.rename(PATH, "/log/app.log.3");
         for (generation, piece) in lines[20_000..60_000].chunks(20_000).enumerate() {
@@ -369,11 +411,7 @@ fn file_that_cannot_be_opened_at_a_start_is_read_on_when_it_can() {
     {
         check(&[PATH], |world| {
             let lines = numbered(0, 150);
-            world.append(PATH, &text(&lines[..100]));
-            world.start();
-            world.wait_for(100);
-            world.wait(3);
-            world.end();
+            read_before(world, &lines[..100]);
             world.append(PATH, &text(&lines[100..]));
             ways[way](world, PATH, true);
             world.start();
@@ -425,11 +463,7 @@ fn note_on_a_file_that_cannot_be_opened_is_kept_over_starts() {
 fn file_in_a_directory_that_cannot_be_listed_at_a_start_is_read_on() {
     check(&["/log/*.log"], |world| {
         let lines = numbered(0, 150);
-        world.append(PATH, &text(&lines[..100]));
-        world.start();
-        world.wait_for(100);
-        world.wait(3);
-        world.end();
+        read_before(world, &lines[..100]);
         world.append(PATH, &text(&lines[100..]));
         world.simulation.disk().deny(Path::new("/log"), true).expect("there");
         world.start();
@@ -450,11 +484,7 @@ fn file_in_a_directory_that_cannot_be_listed_at_a_start_is_read_on() {
 fn successor_in_a_directory_that_cannot_be_listed_is_read_from_its_beginning() {
     check(&[PATH], |world| {
         let lines = numbered(0, 110);
-        world.append(PATH, &text(&lines[..100]));
-        world.start();
-        world.wait_for(100);
-        world.wait(3);
-        world.end();
+        read_before(world, &lines[..100]);
         world.rename(PATH, "/log/elsewhere");
         world.append(PATH, &text(&lines));
         world.simulation.disk().deny(Path::new("/log"), true).expect("there");

@@ -285,3 +285,51 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).expect("memory");
     encoder.finish().expect("memory")
 }
+
+/// A quiet file without a watch is looked at every ten seconds.
+#[test]
+fn lines_behind_a_link_are_read_at_once_whatever_it_led_to_before() {
+    check(&["/log/*.log"], |world| {
+        world.follow_links_to(&["/behind"]);
+        world.outside.create_dir_all("/behind").expect("made");
+        world.append("/behind/one", "one\n");
+        world.append("/behind/two", "two\n");
+        world.append("/log/own.log", "own\n");
+        world.outside.symlink("/behind/one", "/log/app.log").expect("linked");
+        world.outside.symlink("/log/own.log", "/log/other.log").expect("linked");
+        world.start();
+        world.wait_for(2);
+        world.wait(20);
+        world.outside.remove("/log/app.log").expect("removed");
+        world.outside.symlink("/behind/two", "/log/app.log").expect("linked");
+        world.outside.remove("/log/other.log").expect("removed");
+        world.wait_for(3);
+        world.wait(40);
+        for (path, line) in [("/behind/two", "late"), ("/log/own.log", "later")] {
+            world.append(path, &format!("{line}\n"));
+            world.simulation.run_for(Duration::from_millis(200));
+            let log = world.log.borrow();
+            assert!(log.lines.iter().any(|have| have == line), "seed {}: {line}", world.simulation.seed());
+        }
+    });
+}
+
+#[test]
+fn links_without_room_are_counted_once_and_not_kept() {
+    check(&["/log/*/*.log"], |world| {
+        world.follow_links_to(&["/behind"]);
+        world.room = 20_000;
+        for directory in ["/behind", "/log/eve"] {
+            world.outside.create_dir_all(directory).expect("made");
+        }
+        for file in 0..150 {
+            world.append(&format!("/behind/{file}"), &format!("{file}\n"));
+            world.outside.symlink(format!("/behind/{file}"), format!("/log/eve/{file}.log")).expect("linked");
+        }
+        world.start();
+        world.wait(40);
+        let followed = world.sum(|counters| counters.files.get());
+        assert!((50..=64).contains(&followed), "{followed}");
+        assert_eq!(world.sum(|counters| counters.files_waiting.get()), 150 - followed);
+    });
+}

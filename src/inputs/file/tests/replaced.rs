@@ -1,6 +1,7 @@
 //! Files that are replaced by files with the same beginning, and files whose beginning changes.
 
 use super::*;
+use crate::inputs::file::home;
 
 const PATH: &str = "/log/app.log";
 
@@ -279,4 +280,49 @@ fn copy_of_a_backup_that_is_moved_before_it_was_compared_is_not_lost() {
             assert!(kill || log.lines.len() == 201, "seed {}: {}", world.simulation.seed(), log.lines.len());
         });
     }
+}
+
+/// The scan no longer reports a file that vanished while its owner compared it.
+#[test]
+fn copy_of_a_backup_that_is_deleted_before_it_was_compared_is_closed() {
+    check(&[PATH], |world| {
+        let lines = numbered(0, 200);
+        world.append(PATH, &text(&lines));
+        world.start();
+        world.wait_for(200);
+        world.wait(2);
+        world.rename(PATH, "/log/app.log~");
+        world.append(PATH, &text(&lines[..100]));
+        world.wait(2);
+        world.outside.remove(PATH).expect("removed");
+        world.wait(30);
+        assert_eq!(world.sum(|counters| counters.files.get()), 0, "seed {}", world.simulation.seed());
+        world.append(PATH, "next\n");
+        world.wait_for(201);
+        world.wait(10);
+        world.expect(&[lines, vec!["next".to_owned()]].concat());
+    });
+}
+
+/// The old file is read slowly, and whoever replaces it does so again and again: each one that waits is open.
+#[test]
+fn files_that_wait_to_be_compared_are_bounded() {
+    check(&[PATH], |world| {
+        let mut lines = numbered(0, 200_000);
+        world.blocked.set(true);
+        world.append(PATH, &text(&lines));
+        world.start();
+        world.wait(3);
+        for version in 0..24 {
+            lines.push(format!("version {version}"));
+            replace(world, &format!("version {version}\n"));
+            world.wait(2);
+        }
+        let followed = world.sum(|counters| counters.files.get());
+        assert!(followed > 24 - home::crowd::OFFERED_MAX, "seed {}: {followed}", world.simulation.seed());
+        world.blocked.set(false);
+        world.wait_for(lines.len());
+        world.wait(15);
+        world.expect(&lines);
+    });
 }
