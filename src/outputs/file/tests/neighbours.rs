@@ -231,6 +231,37 @@ fn file_that_interrupts_the_output_again_and_again_is_left_out() {
     fixture.delivered(&[WEB]);
 }
 
+/// Error numbers of Linux: EDQUOT, and ENOSPC, with which some file systems say the same.
+const QUOTA: [i32; 2] = [122, 28];
+
+/// What is in a compressor is written when a commit finishes the member.
+#[test]
+fn member_whose_end_a_quota_refuses_concerns_only_its_events() {
+    for number in QUOTA {
+        let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}/x.log", "compression": "gzip"}));
+        fixture.delivered(&[WEB, OTHER]);
+        let state = fixture.commit().expect("it commits");
+        fixture.disk().set_owner("/out/web", STRANGER).expect("it is there");
+        let disk = fixture.simulation.disk().clone();
+        let quota = |number| disk.refuse_growth(Path::new("/out/web/x.log"), number).expect("it is there");
+        let mut failed = 0;
+        while rejected(&mut fixture, &["web", "other"]).is_empty() {
+            quota(Some(number));
+            let error = fixture.commit().expect_err("the member has no end").to_string();
+            assert!(error.contains("cannot write"), "{error}");
+            failed += 1;
+            assert!(failed <= 4, "{number}: it is waited for once, and then left out after the third time");
+            fixture.pass(LONG);
+            fixture.resume(Resume::whole(state.clone())).expect("nothing is in the way");
+            quota(None);
+        }
+        fixture.commit().expect("it commits");
+        let text = |path: &str| content(&fixture.disk(), path, Compression::Gzip);
+        assert_eq!(text("/out/other/x.log"), format!("{OTHER}\n").repeat(2), "{number}");
+        assert_eq!(text("/out/web/x.log"), format!("{WEB}\n"), "{number}");
+    }
+}
+
 /// A file that is changed for the first time is not the same as one that is changed again and again.
 #[test]
 fn stranger_with_very_many_files_interrupts_the_output_no_longer_than_one_with_a_few() {

@@ -15,16 +15,17 @@ impl<D: Disk> Writer<D> {
         let mut opened: Vec<(Vec<u8>, Target<D>)> = Vec::new();
         let mut records = Vec::new();
         for path in paths {
+            // Also if it is open: a start opens the files of the last commit.
+            if let Some(why) = self.why_barred(path, now) {
+                refused.push((path.clone(), why));
+                continue;
+            }
             if let Some(target) = self.files.get_mut(path) {
                 target.used = self.uses;
                 continue;
             }
             if let Some(target) = self.closing_at(path) {
                 self.files.insert(path.clone(), Target { used: self.uses, ..target });
-                continue;
-            }
-            if let Some(why) = self.why_barred(path, now) {
-                refused.push((path.clone(), why));
                 continue;
             }
             let target = match self.open_with_room(path, now)? {
