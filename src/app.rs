@@ -1,10 +1,11 @@
 //! Runs a plan in this process until it has drained: the one place where everything is wired.
 //!
 //! Guarantees: whatever stops the engine, acknowledged events are in the write-ahead log. The first SIGTERM or SIGINT drains; a
-//! second one or the drain timeout stops at once and leaves the rest to the next start. Does not read configuration and prints
-//! nothing.
+//! second one or the drain timeout stops at once and leaves the rest to the next start, also if a shard does not take part in
+//! the stop. Does not read configuration and prints nothing.
 
 pub mod data_dir;
+mod ending;
 pub mod exposed;
 mod lock;
 pub mod machine;
@@ -81,7 +82,7 @@ pub struct Running {
     stop: Stop,
     exporter: Arc<OnceLock<Exporter>>,
     /// Keeps the data directory locked while the WAL is in memory.
-    _directory: Option<DataDirectory<RealDisk>>,
+    directory: Option<DataDirectory<RealDisk>>,
 }
 
 /// Runs a plan until it has drained.
@@ -176,7 +177,7 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     });
     debug_assert!(made.is_ok(), "the exporter is created once");
     tracing::info!(shards = cpus.len(), "started");
-    Ok(Running { drivers, stop, exporter, _directory: directory })
+    Ok(Running { drivers, stop, exporter, directory })
 }
 
 impl Running {
@@ -190,12 +191,13 @@ impl Running {
         self.exporter.get().map_or(0, |exporter| exporter.delivered(id))
     }
 
-    /// Waits until the engine has ended.
+    /// Waits until the engine has ended, or until it is clear that a shard does not.
     pub fn wait(self) -> Result<Totals, RunError> {
-        let Running { drivers, stop, exporter, _directory } = self;
-        drivers.wait();
+        let Running { drivers, stop, exporter, directory } = self;
+        let ended = ending::outlast(drivers, directory, &stop, ending::FORCED_END)?;
         match stop.failure() {
             Some(failure) => Err(RunError::Failed(failure)),
+            None if !ended => Err(RunError::Unfinished),
             None => {
                 let totals = exporter.get().map(Exporter::totals).unwrap_or_default();
                 tracing::info!(received = totals.received, delivered = totals.delivered, "ended");

@@ -5,7 +5,7 @@
 //! those that were sent. The WAL of the replay is in memory: the segments that it reads stay unchanged until the caller knows the
 //! result. Does not select letters and removes none.
 
-use super::{RunError, data_dir, delivery_options, host_name, log_disk};
+use super::{RunError, data_dir, delivery_options, ending, host_name, log_disk};
 use crate::config;
 use crate::config::component::Facts;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
     let engine_plan = engine_plan(plan, replay);
     // It lies in the data directory, whose start reports who could replace that.
     data_dir::prepare(&engine_plan.data_dir)?;
-    let (disk, _directory) = log_disk(&engine_plan)?;
+    let (disk, directory) = log_disk(&engine_plan)?;
     let engine = engine::prepare::<GlommioEnv>(&disk, engine_plan, super::now(), stop.clone())
         .map_err(|error| super::refused(error, &[], &[]))?;
     let meters = engine.meters.clone();
@@ -88,7 +88,7 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
         }
     })
     .map_err(|error| RunError::Failed(error.to_string()))?;
-    drivers.wait();
+    let ended = ending::outlast(drivers, directory, &stop, ending::FORCED_END)?;
     if let Some(failure) = stop.failure() {
         return Err(RunError::Failed(failure));
     }
@@ -98,7 +98,7 @@ pub fn replay(plan: &config::Plan, replay: Replay, stop: Stop) -> Result<Replaye
     let again = sum(|meter| meter.counters.recovered_events.get());
     let refused = sum(|meter| meter.counters.dead_lettered_total());
     let passed = (sum(|meter| meter.counters.sent_events.get()) + refused).saturating_sub(again);
-    let whole = stop.phase() < Phase::Forced && passed >= received && received >= letters;
+    let whole = ended && stop.phase() < Phase::Forced && passed >= received && received >= letters;
     Ok(Replayed { delivered: passed.saturating_sub(refused), refused, whole })
 }
 

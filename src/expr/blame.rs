@@ -17,7 +17,7 @@ const VALUE_BYTES_MAX: usize = 60;
 pub(super) fn explain<F: Fields + ?Sized>(program: &Program, error: EvalError, fields: &F) -> String {
     let mut scratch = Scratch::default();
     scratch.fit(&program.patterns);
-    let machine = Machine { patterns: &program.patterns, fields, scratch: &mut scratch };
+    let machine = Machine::new(&program.patterns, fields, &mut scratch);
     Search { program, machine }.find(&program.root, true).unwrap_or_else(|| program.explain(error))
 }
 

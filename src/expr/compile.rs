@@ -342,7 +342,7 @@ fn operand_constant(node: &Node) -> Option<&Value<'static>> {
 
 /// The value of a constant node.
 pub(super) fn run(node: &Node) -> Result<Value<'_>, EvalError> {
-    Machine { patterns: &[], fields: &NoFields, scratch: &mut Scratch::default() }.value(node, None)
+    Machine::new(&[], &NoFields, &mut Scratch::default()).value(node, None)
 }
 
 /// Folds the node to a constant, if everything below it is constant and it has a value. Without a value it stays unchanged,

@@ -6,6 +6,7 @@
 
 use super::ast::{Binary, Call, Comparison, Expr, Kind};
 use super::dashes::dashed_name;
+use super::origin::{FUNCTION, Origin};
 use super::value::Value;
 use crate::codec::marked;
 use std::ops::Range;
@@ -91,6 +92,16 @@ impl<'a> Search<'a> {
             );
             return self.add(expr, format!("`{written}` is a subtraction"), help);
         }
+        if let Some(part) = self.claimed_origin(expr) {
+            let help = format!(
+                "did you mean {FUNCTION}().{part}, which no event can set? If you mean the field, write backquotes: `{FUNCTION}`.{part}"
+            );
+            return self.add(
+                expr,
+                format!("`{}` is a field that whoever writes the event can set", self.written(expr)),
+                help,
+            );
+        }
         match &expr.kind {
             Kind::Literal(_) => {}
             Kind::Name(_) => self.field_alone(expr, tested),
@@ -140,6 +151,20 @@ impl<'a> Search<'a> {
             Kind::Name(name) if self.written(expr) == name && !self.bound.contains(&name.as_str()) => Some(name),
             _ => None,
         }
+    }
+
+    /// The part of the origin that is probably meant by `origin.file`.
+    fn claimed_origin(&self, expr: &'a Expr) -> Option<&'static str> {
+        let (of, part) = match &expr.kind {
+            Kind::Select(of, name) => (of, name.clone()),
+            Kind::Index(of, index) => match &index.kind {
+                Kind::Literal(Value::String(text)) => (of, String::from_utf8(text.decoded().into_owned()).ok()?),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        self.bare(of).filter(|name| *name == FUNCTION)?;
+        Origin::named(&part).ok().map(Origin::name)
     }
 
     /// A path of an event.
@@ -310,6 +335,12 @@ mod tests {
             ("user-id == error", &["`user-id` is a subtraction", "`error`"]),
             ("a && !(log.level == error)", &["`a` alone", "`error`"]),
             ("status >= \"500\"", &["letter by letter"]),
+            ("origin.file == \"/a\"", &["`origin.file` is a field that whoever writes"]),
+            ("origin[\"host\"] in [\"a\"] && origin.offset > 1", &["`origin[\"host\"]`", "`origin.offset`"]),
+            ("has(origin.input) || origin.file.startsWith(\"/var\")", &["`origin.input`", "`origin.file`"]),
+            ("origin().file == \"/a\" && origin.country == \"de\"", &[]),
+            ("`origin`.file == \"/a\" && a.origin.file == \"/a\"", &[]),
+            ("items.exists(origin, origin.file == \"/a\")", &[]),
             ("level == \"debug\"", &[]),
             ("level == other", &[]),
             ("level == `error`", &[]),

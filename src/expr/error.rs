@@ -83,6 +83,9 @@ pub enum EvalError {
     /// Values that are nested too deeply to be compared.
     #[error("values are nested too deeply")]
     TooDeep,
+    /// A walk that took more steps than it may.
+    #[error("too much work: the lists and maps of the event are too large for this expression")]
+    TooMuchWork,
     /// A field that is not valid JSON.
     #[error("a field is not valid JSON")]
     Malformed,
@@ -100,6 +103,7 @@ impl EvalError {
             EvalError::Conversion(_) => "conversion",
             EvalError::DuplicateKey => "duplicate_key",
             EvalError::TooDeep => "too_deep",
+            EvalError::TooMuchWork => "too_much_work",
             EvalError::Malformed => "malformed",
         }
     }

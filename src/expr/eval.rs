@@ -2,6 +2,7 @@
 //!
 //! Guarantees: a condition over an event's own fields allocates nothing once the buffers are warm. Computed values allocate:
 //! concatenated strings and lists, `string()`, entries of maps. Never panics, and never recurses deeper than the expression.
+//! What a walk does is bounded (see [`super::work`]): every part of it that is evaluated, and every byte that it reads, counts.
 //! `&&` and `||` evaluate their operands in order; a decisive operand outweighs an error of another.
 
 use super::PathIndex;
@@ -13,6 +14,7 @@ use super::node::{Node, Walk, WalkKind};
 use super::origin::Origin;
 use super::quick;
 use super::value::{List, Map, Text, Value};
+use super::work::{Work, steps_of, steps_of_json, steps_of_scan};
 use regex_automata::Input;
 use regex_automata::meta::{Cache, Regex};
 use std::cmp::Ordering;
@@ -22,6 +24,12 @@ use std::sync::Arc;
 pub trait Fields {
     /// The value at the path with this number, if the event has one.
     fn get(&self, path: PathIndex) -> Option<FieldValue<'_>>;
+
+    /// The bytes that are searched for it, each time.
+    fn searched_bytes(&self, path: PathIndex) -> usize {
+        let _ = path;
+        0
+    }
 
     /// What the input knows about the event, if it knows this.
     fn origin(&self, part: Origin) -> Option<FieldValue<'_>> {
@@ -83,11 +91,17 @@ pub(super) struct Machine<'a, 's, F: ?Sized> {
     pub patterns: &'a [Regex],
     pub fields: &'a F,
     pub scratch: &'s mut Scratch,
+    pub work: Work<'a>,
 }
 
-impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
+impl<'a, 's, F: Fields + ?Sized> Machine<'a, 's, F> {
+    pub fn new(patterns: &'a [Regex], fields: &'a F, scratch: &'s mut Scratch) -> Self {
+        Machine { patterns, fields, scratch, work: Work::new() }
+    }
+
     /// Evaluates a condition. Nested conditions are evaluated here directly, without making values.
     pub fn test(&mut self, node: &'a Node, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
+        self.count(1, scopes)?;
         match node {
             Node::And(operands) => self.first(operands, false, scopes),
             Node::Or(operands) => self.first(operands, true, scopes),
@@ -95,12 +109,12 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
                 EvalError::NotBool => EvalError::NoSuchOverload("!"),
                 other => other,
             }),
-            Node::HasField(path) => Ok(self.fields.get(*path).is_some()),
+            Node::HasField(path) => Ok(self.field(*path, scopes)?.is_some()),
             Node::HasOrigin(part) => Ok(self.fields.origin(*part).is_some()),
             Node::Has(of, name) => self.has(of, name, scopes),
             Node::Compare(comparison, operands) => {
                 if let [Node::Field(path), Node::Constant(constant)] = &**operands
-                    && let Some(field) = self.fields.get(*path)
+                    && let Some(field) = self.field(*path, scopes)?
                     && let Some(holds) = quick::compare(*comparison, field, constant)
                 {
                     return Ok(holds);
@@ -112,8 +126,15 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
             Node::InSet(needle, set) => set.contains(&self.value(needle, scopes)?),
             Node::In(operands) => {
                 let needle = self.value(&operands[0], scopes)?;
-                let range = self.value(&operands[1], scopes)?;
-                is_in(&needle, &range)
+                let range = self.read(&operands[1], scopes)?;
+                match &range {
+                    Value::Map(map) if needle.may_be_key() => Ok(self.look_up(map, &needle, scopes)?.is_some()),
+                    Value::List(list) => {
+                        self.count(steps_of(&range), scopes)?;
+                        is_in(&needle, list)
+                    }
+                    _ => Err(EvalError::NoSuchOverload("in")),
+                }
             }
             Node::Test(function, operands) => {
                 let text = self.value(&operands[0], scopes)?;
@@ -124,6 +145,7 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
                 let Value::String(text) = self.value(text, scopes)? else {
                     return Err(EvalError::NoSuchOverload("matches"));
                 };
+                self.count(text.bytes() as u64, scopes)?;
                 let Scratch { left, caches, .. } = &mut *self.scratch;
                 let input = Input::new(text.read(left)).earliest(true);
                 let (regex, cache) = (&self.patterns[*pattern], &mut caches[*pattern]);
@@ -141,11 +163,67 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
         }
     }
 
-    /// The value of any expression.
+    /// The value of any expression, which the caller reads.
+    #[inline]
     pub fn value(&mut self, node: &'a Node, scopes: Scopes<'_, 'a>) -> Result<Value<'a>, EvalError> {
+        let value = self.read(node, scopes)?;
+        if scopes.is_some() {
+            self.work.take(steps_of(&value))?;
+        }
+        Ok(value)
+    }
+
+    /// Counts steps inside a walk.
+    #[inline]
+    fn count(&mut self, steps: u64, scopes: Scopes<'_, 'a>) -> Result<(), EvalError> {
+        if scopes.is_some() { self.work.take(steps) } else { Ok(()) }
+    }
+
+    /// A field, with what its search costs inside a walk.
+    #[inline]
+    fn field(&mut self, path: PathIndex, scopes: Scopes<'_, 'a>) -> Result<Option<FieldValue<'a>>, EvalError> {
+        let fields = self.fields;
+        let found = fields.get(path);
+        if scopes.is_some() {
+            let searched = steps_of_scan(fields.searched_bytes(path));
+            let read = match found {
+                Some(FieldValue::Json(json)) => steps_of_json(json),
+                _ => 0,
+            };
+            self.work.take(searched + read)?;
+        }
+        Ok(found)
+    }
+
+    /// The value of a key.
+    fn look_up(
+        &mut self,
+        map: &Map<'a>,
+        key: &Value<'_>,
+        scopes: Scopes<'_, 'a>,
+    ) -> Result<Option<Value<'a>>, EvalError> {
+        if scopes.is_none() {
+            return map.get(key);
+        }
+        match (map, key) {
+            (Map::Json(json), Value::String(key)) => {
+                let Some(found) = self.work.find(json, key)? else { return Ok(None) };
+                self.work.take(steps_of_json(found))?;
+                value_of(found).map(Some)
+            }
+            (Map::Json(_), _) => Ok(None),
+            (Map::Shared(_) | Map::Built(_), _) => {
+                self.work.take(map.len() as u64)?;
+                map.get(key)
+            }
+        }
+    }
+
+    /// The value of any expression, of which the caller counts what it reads.
+    fn read(&mut self, node: &'a Node, scopes: Scopes<'_, 'a>) -> Result<Value<'a>, EvalError> {
         match node {
             Node::Constant(value) => Ok(value.view()),
-            Node::Field(path) => match self.fields.get(*path) {
+            Node::Field(path) => match self.field(*path, scopes)? {
                 Some(FieldValue::Json(json)) => value_of(json),
                 Some(FieldValue::Text(text)) => Ok(Value::String(Text::Plain(text))),
                 None => Err(EvalError::NoSuchField(*path)),
@@ -156,13 +234,20 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
                 None => Err(EvalError::NoSuchKey),
             },
             Node::Variable(out) => Ok(variable(*out, scopes)),
-            Node::Select(of, name) => match self.value(of, scopes)? {
-                Value::Map(map) => map.get(&Value::String(Text::Plain(name.as_bytes())))?.ok_or(EvalError::NoSuchKey),
+            Node::Select(of, name) => match self.read(of, scopes)? {
+                Value::Map(map) => {
+                    let key = Value::String(Text::Plain(name.as_bytes()));
+                    self.look_up(&map, &key, scopes)?.ok_or(EvalError::NoSuchKey)
+                }
                 _ => Err(EvalError::NoSuchOverload("selection of a field")),
             },
             Node::Index(operands) => {
-                let of = self.value(&operands[0], scopes)?;
+                let of = self.read(&operands[0], scopes)?;
                 let index = self.value(&operands[1], scopes)?;
+                if let Value::Map(map) = &of {
+                    return self.look_up(map, &index, scopes)?.ok_or(EvalError::NoSuchKey);
+                }
+                self.count(steps_of(&of), scopes)?;
                 index_into(&of, &index)
             }
             Node::Negate(inner) => negate(self.value(inner, scopes)?),
@@ -194,6 +279,7 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
             match self.condition(operand, scopes) {
                 Ok(value) if value == decisive => return Ok(decisive),
                 Ok(_) => {}
+                Err(EvalError::TooMuchWork) => return Err(EvalError::TooMuchWork),
                 Err(error) => result = result.and(Err(error)),
             }
         }
@@ -209,8 +295,11 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
     }
 
     fn has(&mut self, of: &'a Node, name: &str, scopes: Scopes<'_, 'a>) -> Result<bool, EvalError> {
-        match self.value(of, scopes) {
-            Ok(Value::Map(map)) => Ok(map.get(&Value::String(Text::Plain(name.as_bytes())))?.is_some()),
+        match self.read(of, scopes) {
+            Ok(Value::Map(map)) => {
+                let key = Value::String(Text::Plain(name.as_bytes()));
+                Ok(self.look_up(&map, &key, scopes)?.is_some())
+            }
             Ok(_) => Ok(false),
             Err(EvalError::NoSuchField(_) | EvalError::NoSuchKey | EvalError::IndexOutOfBounds) => Ok(false),
             Err(error) => Err(error),
@@ -241,10 +330,19 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
         scopes: Scopes<'_, 'a>,
         mut take: impl FnMut(&mut Self, &Scope<'_, 'a>) -> Result<bool, EvalError>,
     ) -> Result<(), EvalError> {
-        match self.value(&walk.range, scopes)? {
-            Value::List(list) => list.each(|value| take(self, &Scope { value, outer: scopes })),
+        let range = self.read(&walk.range, scopes)?;
+        match scopes {
+            None => self.work.begin(&range)?,
+            Some(_) => self.work.take(steps_of(&range))?,
+        }
+        match range {
+            Value::List(list) => list.each(|value| {
+                self.work.take(1)?;
+                take(self, &Scope { value, outer: scopes })
+            }),
             Value::Map(map) => {
                 for (value, _) in map.entries()? {
+                    self.work.take(1)?;
                     if !take(self, &Scope { value, outer: scopes })? {
                         break;
                     }
@@ -277,6 +375,7 @@ impl<'a, F: Fields + ?Sized> Machine<'a, '_, F> {
             match machine.ask(walk, scope) {
                 Ok(value) if value == decisive => result = Ok(decisive),
                 Ok(_) => return Ok(true),
+                Err(EvalError::TooMuchWork) => return Err(EvalError::TooMuchWork),
                 Err(error) => {
                     result = result.and(Err(error));
                     return Ok(true);
@@ -323,29 +422,17 @@ fn compare(comparison: Comparison, left: &Value<'_>, right: &Value<'_>) -> Resul
     })
 }
 
-fn is_in(needle: &Value<'_>, range: &Value<'_>) -> Result<bool, EvalError> {
-    match range {
-        Value::List(list) => {
-            let mut found = false;
-            list.each(|value| {
-                found = value.equals(needle)?;
-                Ok(!found)
-            })?;
-            Ok(found)
-        }
-        Value::Map(map) => match needle {
-            Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_) => {
-                Ok(map.get(needle)?.is_some())
-            }
-            _ => Err(EvalError::NoSuchOverload("in")),
-        },
-        _ => Err(EvalError::NoSuchOverload("in")),
-    }
+fn is_in(needle: &Value<'_>, list: &List<'_>) -> Result<bool, EvalError> {
+    let mut found = false;
+    list.each(|value| {
+        found = value.equals(needle)?;
+        Ok(!found)
+    })?;
+    Ok(found)
 }
 
 fn index_into<'a>(of: &Value<'a>, index: &Value<'_>) -> Result<Value<'a>, EvalError> {
     match of {
-        Value::Map(map) => map.get(index)?.ok_or(EvalError::NoSuchKey),
         Value::List(list) => {
             let index = match index {
                 Value::Double(double) if double.fract() == 0.0 && double.abs() < 1e15 => *double as i128,

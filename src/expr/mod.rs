@@ -4,7 +4,8 @@
 //! [`Fields`], by the numbers in [`Program::paths`], so that the owner of the fields resolves the paths once. A condition
 //! without a value counts as false. The caller counts the reason ([`EvalError::reason`]).
 //!
-//! Guarantees: no source makes it panic, recurse without bound or compile into unbounded memory. No event makes it panic.
+//! Guarantees: no source makes it panic, recurse without bound or compile into unbounded memory. No event makes it panic, and
+//! the work for an event is bounded (see [`STEPS_BASE`]).
 //! Evaluating a condition on an event's own values allocates nothing once the buffers are warm. Missing fields are errors,
 //! except in `has`, which is false if any part of the path is missing.
 
@@ -29,12 +30,14 @@ mod quick;
 mod tests;
 mod time;
 mod value;
+mod work;
 
 pub use doubts::Doubt;
 pub use error::{EvalError, ExprError};
 pub use eval::{FieldValue, Fields, Scratch};
-pub use origin::Origin;
+pub use origin::{FUNCTION, Origin};
 pub use value::{List, Map, Text, Value};
+pub use work::{STEPS_BASE, STEPS_PER_BYTE};
 
 use crate::codec::marked;
 use crate::codec::path::Path;
@@ -162,7 +165,9 @@ impl Program {
     /// Whether the condition is true for an event. An error counts as false.
     pub fn test<F: Fields + ?Sized>(&self, fields: &F, scratch: &mut Scratch) -> Result<bool, EvalError> {
         scratch.fit(&self.patterns);
-        Machine { patterns: &self.patterns, fields, scratch }.test(&self.root, None)
+        let mut machine = Machine::new(&self.patterns, fields, scratch);
+        let told = machine.test(&self.root, None);
+        machine.work.end(told)
     }
 
     /// The value for an event.
@@ -172,7 +177,9 @@ impl Program {
         scratch: &mut Scratch,
     ) -> Result<Value<'a>, EvalError> {
         scratch.fit(&self.patterns);
-        Machine { patterns: &self.patterns, fields, scratch }.value(&self.root, None)
+        let mut machine = Machine::new(&self.patterns, fields, scratch);
+        let value = machine.value(&self.root, None);
+        machine.work.end(value)
     }
 
     /// An error for people, with the fields of the event that are to blame, their values and what does not accept them.

@@ -142,6 +142,14 @@ impl<'a> Text<'a> {
         same && rest.is_empty()
     }
 
+    /// The number of bytes, before escapes are decoded.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Text::Plain(bytes) | Text::Escaped(bytes) => bytes.len(),
+            Text::Owned(bytes) => bytes.len(),
+        }
+    }
+
     /// The number of characters.
     pub fn characters(&self) -> usize {
         let count = |bytes: &[u8]| {
@@ -345,6 +353,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether a map may be searched for it.
+    pub(super) fn may_be_key(&self) -> bool {
+        matches!(self, Value::Bool(_) | Value::String(_)) || self.is_number()
+    }
+
     fn is_number(&self) -> bool {
         matches!(self, Value::Int(_) | Value::Uint(_) | Value::Double(_))
     }
@@ -405,15 +418,16 @@ fn lists_equal(left: &List<'_>, right: &List<'_>, depth: usize) -> Result<bool, 
 }
 
 fn maps_equal(left: &Map<'_>, right: &Map<'_>, depth: usize) -> Result<bool, EvalError> {
-    let (left, right_length) = (left.entries()?, right.len());
-    if left.len() != right_length {
+    // The entries of an object of the event are sorted. Only map literals, which are small, are not.
+    let both_sorted = matches!((left, right), (Map::Json(_), Map::Json(_)));
+    let (left, right) = (left.entries()?, right.entries()?);
+    if left.len() != right.len() {
         return Ok(false);
     }
-    let right = right.entries()?;
-    // Sorted keys match directly; only map literals, which are small, may need a search.
     for (position, (key, value)) in left.iter().enumerate() {
         let other = match right.get(position) {
             Some((candidate, other)) if candidate.equals(key)? => Some(other),
+            _ if both_sorted => None,
             _ => find(&right, key)?,
         };
         match other {

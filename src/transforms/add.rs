@@ -5,8 +5,9 @@ use super::place::Place;
 use super::reasons::{Before, in_the_way, joined};
 use super::template::{OpenTemplate, Template};
 use super::{Opening, Transform, Verb, Verdict, refuse_empty};
-use crate::config::component::Mistake;
+use crate::config::component::{Doubtful, Mistake};
 use crate::config::literal::Literal;
+use crate::expr::FUNCTION;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::Record;
@@ -34,6 +35,23 @@ impl Verb for Settings {
             mistakes.extend(wrong.into_iter().map(|what| Mistake::new(path.to_string(), what, help)));
         }
         mistakes
+    }
+
+    fn doubts(&self) -> Vec<Doubtful> {
+        let mut doubts = Vec::new();
+        for (path, value) in &self.0.0 {
+            let Literal::Text(text) = value else { continue };
+            for part in Template::claimed_origins(text) {
+                let part = part.name();
+                let what = format!("`{FUNCTION}.{part}` is a field that whoever writes the event can set");
+                let help = format!(
+                    "did you mean {{{{ {FUNCTION}().{part} }}}}, which no event can set? If you mean the field, write \
+                     {{{{ [\"{FUNCTION}\"].{part} }}}}"
+                );
+                doubts.push(Doubtful { mistake: Mistake::new(path.to_string(), what, help), place: 0..text.len() });
+            }
+        }
+        doubts
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {

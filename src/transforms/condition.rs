@@ -140,6 +140,11 @@ impl Fields for Lookup<'_> {
         (self.get)(&self.paths[path.index()]).map(FieldValue::Json)
     }
 
+    fn searched_bytes(&self, path: PathIndex) -> usize {
+        let path = &self.paths[path.index()];
+        if path.rest().is_empty() { 0 } else { (self.get)(&Path::field(path.first())).map_or(0, <[u8]>::len) }
+    }
+
     fn origin(&self, part: Origin) -> Option<FieldValue<'_>> {
         self.origin.0.iter().find(|(known, _)| *known == part).map(|(_, json)| FieldValue::Json(json))
     }
@@ -165,6 +170,10 @@ impl Fields for View<'_> {
             Value::Json(json) => FieldValue::Json(json),
             Value::Text(text) => FieldValue::Text(text),
         })
+    }
+
+    fn searched_bytes(&self, path: PathIndex) -> usize {
+        self.places[path.index()].searched_bytes(self.record)
     }
 
     fn origin(&self, part: Origin) -> Option<FieldValue<'_>> {

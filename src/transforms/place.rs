@@ -45,6 +45,14 @@ impl Place {
         }
     }
 
+    /// The bytes that [`Place::get`] searches.
+    pub fn searched_bytes(&self, record: &Record<'_>) -> usize {
+        match record.get(self.find).filter(|_| !self.rest.is_empty()) {
+            Some(Value::Json(json)) => json.len(),
+            _ => 0,
+        }
+    }
+
     /// Removes the value, if it exists.
     pub fn remove(&mut self, record: &mut Record<'_>) {
         if self.rest.is_empty() {

@@ -186,22 +186,28 @@ impl Work {
             Value::Json(json) if !json.starts_with(b"\"") => self.nested(json, out),
             value => {
                 let mut scratch = std::mem::take(&mut self.unescaped);
-                let found = self.string(text(value, &mut scratch), out);
+                let text = text(value, &mut scratch);
+                let found = self.find(text);
+                if found {
+                    self.write(text, out);
+                }
                 self.unescaped = scratch;
                 found
             }
         }
     }
 
-    /// The same for a string.
-    fn string(&mut self, text: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Finds the secrets of a string.
+    fn find(&mut self, text: &[u8]) -> bool {
         self.found.clear();
         for finder in &mut self.finders {
             finder.find(text, &mut self.found);
         }
-        if self.found.is_empty() {
-            return false;
-        }
+        !self.found.is_empty()
+    }
+
+    /// Appends a string without the secrets that were found in it.
+    fn write(&mut self, text: &[u8], out: &mut Vec<u8>) {
         self.found.sort_unstable_by_key(|range| range.start);
         out.push(b'"');
         let mut clean = 0;
@@ -217,7 +223,6 @@ impl Work {
         }
         escape_json_into(&text[clean..], out);
         out.push(b'"');
-        true
     }
 
     /// The same for an object, an array, or any value that is not a string.
@@ -230,13 +235,16 @@ impl Work {
             let Some(end) = string_end(json, quote) else { break };
             at = end;
             let behind = json[end..].iter().find(|byte| !byte.is_ascii_whitespace());
-            let before = out.len();
-            out.extend_from_slice(&json[clean..quote]);
             // Names are not searched.
-            if behind != Some(&b':') && self.string(unescaped(&json[quote + 1..end - 1], &mut scratch), out) {
+            if behind == Some(&b':') {
+                continue;
+            }
+            let text = unescaped(&json[quote + 1..end - 1], &mut scratch);
+            if self.find(text) {
+                // Only now: a value with many strings would be copied once for each of them.
+                out.extend_from_slice(&json[clean..quote]);
+                self.write(text, out);
                 clean = end;
-            } else {
-                out.truncate(before);
             }
         }
         self.numbers(json, at..json.len(), &mut clean, out);
@@ -278,6 +286,7 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use super::super::secrets::{Finder, Preset};
     use crate::transforms::tests::{Bench, mistake, one};
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -288,6 +297,20 @@ mod tests {
             assert_eq!(one("- redact: {presets: [card]}", event), event);
         }
         assert_eq!(one("- redact: {presets: [card]}", r#"{"a":[4111111111111111 ]}"#), r#"{"a":["***" ]}"#);
+    }
+
+    #[test]
+    fn value_without_secrets_is_not_copied() {
+        let mut work = super::Work {
+            finders: vec![Finder::preset(Preset::Email)],
+            with: b"***".to_vec(),
+            found: Vec::new(),
+            unescaped: Vec::new(),
+            card: false,
+        };
+        let mut out = Vec::new();
+        assert!(!work.nested(br#"{"a":["","x",{"b":"y"}],"c":[1,"z"]}"#, &mut out));
+        assert_eq!(out.capacity(), 0, "not even a part of it");
     }
 
     #[test]

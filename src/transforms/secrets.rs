@@ -234,19 +234,28 @@ fn bearers(text: &[u8], found: &mut Vec<Range<usize>>) {
     const WORD: &[u8] = b"bearer";
     let is_token =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+    let mut searched = 0;
     for at in memchr2_iter(b'b', b'B', text) {
+        // What is inside a token is a part of it: `bearer=bearer=` would be searched to its end for each word.
+        if at < searched {
+            continue;
+        }
         let Some(word) = text.get(at..at + WORD.len()) else { break };
         if !word.eq_ignore_ascii_case(WORD) || at.checked_sub(1).is_some_and(|before| is_word(text[before])) {
             continue;
         }
         let behind = &text[at + WORD.len()..];
         let gap = leading(behind, |byte| matches!(byte, b' ' | b'\t' | b':' | b'=' | b'"' | b'\'' | b'\\'));
+        if gap == 0 {
+            continue;
+        }
         let token = &behind[gap..][..leading(&behind[gap..], is_token)];
         let token = &token[..token.len() - trailing(token, |byte| byte == b'.')];
         // A short word of letters is part of a sentence.
-        if gap > 0 && !token.is_empty() && (token.len() >= 8 || token.iter().any(u8::is_ascii_digit)) {
+        if !token.is_empty() && (token.len() >= 8 || token.iter().any(u8::is_ascii_digit)) {
             let start = at + WORD.len() + gap;
-            found.push(start..start + token.len());
+            searched = start + token.len();
+            found.push(start..searched);
         }
     }
 }
@@ -260,6 +269,13 @@ mod tests {
         let mut found = Vec::new();
         Finder::preset(preset).find(text.as_bytes(), &mut found);
         found.into_iter().map(|range| &text[range]).collect()
+    }
+
+    #[test]
+    fn token_that_holds_the_word_again_is_one() {
+        let text = "bearer=".repeat(1000);
+        assert_eq!(found(Preset::Bearer, &text), [&text["bearer=".len()..]]);
+        assert_eq!(found(Preset::Bearer, &"bearer.".repeat(1000)), [""; 0]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::condition::meta_of;
 use super::place::Place;
 use crate::codec::marked;
 use crate::codec::path::Path;
-use crate::expr::Origin;
+use crate::expr::{FUNCTION, Origin};
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
@@ -78,6 +78,13 @@ impl Template {
             [Part::Literal(text)] => Some(text),
             _ => None,
         }
+    }
+
+    /// The parts of the origin that are probably meant by `{{ origin.file }}`, which is a field that events can set.
+    pub fn claimed_origins(text: &str) -> Vec<Origin> {
+        let inside =
+            text.split("{{").skip(1).filter_map(|behind| behind.split_once("}}")).map(|(inside, _)| inside.trim());
+        inside.filter_map(|inside| Origin::named(inside.strip_prefix(FUNCTION)?.strip_prefix('.')?).ok()).collect()
     }
 
     /// Opens it on one shard.

@@ -1,20 +1,24 @@
 //! `unflatten`: turns fields with dotted names into nested objects.
+//!
+//! Guarantees: the work is in proportion to the bytes of the event, however many fields share the parts of their names (see
+//! [`tree`]). An event that takes more stays as it is.
+
+mod tree;
 
 use super::flatten::{check_separator, dot};
 use super::place::push_json;
 use super::reasons::{Before, in_the_way, joined};
 use super::theirs::Theirs;
 use super::{Opening, Transform, Verb, Verdict};
-use crate::codec::json::{Fields, body_is};
 use crate::codec::path::{Path, Segment};
 use crate::config::component::Mistake;
 use memchr::memmem;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::record::{Record, Value};
-use tailwater_shards::scan::escape_json_into;
 use tailwater_shards::scan::json::NESTING_MAX;
 use tailwater_shards::shape::{Field, Guarded};
+use tree::{NodeId, Tree, split};
 
 /// Only the names of top-level fields are split. If an object with the first part of the name exists, the value is added to it.
 /// If a part of the path exists but is not an object, the field stays unchanged, and the failure is counted. Numbers in names
@@ -56,10 +60,8 @@ impl Verb for Settings {
             only: self.fields.clone(),
             fields: Vec::new(),
             fates: Vec::new(),
-            groups: Vec::new(),
-            used: 0,
-            value: Vec::new(),
-            next: Vec::new(),
+            tree: Tree::default(),
+            path: Vec::new(),
             failures: 0,
         })
     }
@@ -89,25 +91,14 @@ impl Settings {
     }
 }
 
-/// The limits for the objects in one event, and for the bytes written to make them: each field rewrites its object.
-const GROUPS_MAX: usize = 1024;
-const WORK_BYTES_MAX: usize = 16 << 20;
-
 /// What happens to a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Stays,
-    /// It is replaced by the object with this number.
-    Object(usize),
+    /// It is replaced by this object.
+    Object(NodeId),
     /// It moved into an object.
     Inside,
-}
-
-/// An object under construction.
-#[derive(Default)]
-struct Group {
-    name: Vec<u8>,
-    json: Vec<u8>,
 }
 
 struct Unflatten {
@@ -117,48 +108,27 @@ struct Unflatten {
     only: Option<Vec<String>>,
     fields: Vec<Field>,
     fates: Vec<Fate>,
-    /// The objects in use come first; the others are spare memory for later events.
-    groups: Vec<Group>,
-    used: usize,
-    value: Vec<u8>,
-    next: Vec<u8>,
+    tree: Tree,
+    path: Vec<u8>,
     failures: u64,
 }
 
 impl Transform for Unflatten {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        if !record.fields().iter().any(|field| self.is_split(record.name(field.key))) {
+            return Verdict::Keep;
+        }
         self.fields.clear();
         self.fields.extend_from_slice(record.fields());
         self.fates.clear();
         self.fates.resize(self.fields.len(), Fate::Stays);
-        self.used = 0;
-        let mut work = 0;
-        for at in 0..self.fields.len() {
-            let Some(length) = self.head_of(record.name(self.fields[at].key)) else { continue };
-            if !self.put(record, at, length, &mut work) {
-                self.failures += 1;
-            }
-            if work > WORK_BYTES_MAX {
-                self.failures += 1;
-                return Verdict::Keep;
-            }
+        let put = self.put_all(record);
+        self.failures += put.failures;
+        if put.fields > 0 && !self.tree.is_over() {
+            self.recast(record);
         }
-        if self.used == 0 {
-            return Verdict::Keep;
-        }
-        let mut recast = record.recast();
-        for (field, fate) in self.fields.iter().zip(&self.fates) {
-            match fate {
-                Fate::Stays => recast.keep(*field),
-                Fate::Inside => {}
-                Fate::Object(number) => {
-                    let group = &self.groups[*number];
-                    let key = recast.key(&group.name);
-                    recast.put(key, |out| out.extend_from_slice(&group.json));
-                }
-            }
-        }
-        self.failures += u64::from(!recast.finish());
+        self.failures += u64::from(self.tree.is_over());
+        self.tree.end();
         Verdict::Keep
     }
 
@@ -167,13 +137,20 @@ impl Transform for Unflatten {
     }
 }
 
+/// How many fields moved into objects, and how many could not.
+#[derive(Default)]
+struct Put {
+    fields: usize,
+    failures: u64,
+}
+
 impl Unflatten {
-    /// The length of the first part of a name that is split.
-    fn head_of(&self, name: &[u8]) -> Option<usize> {
-        let length = memmem::find(name, &self.separator)?;
+    /// Whether a name is split.
+    fn is_split(&self, name: &[u8]) -> bool {
+        let Some(length) = memmem::find(name, &self.separator) else { return false };
         let wanted = |only: &Vec<String>| only.iter().any(|wanted| wanted.as_bytes() == &name[..length]);
         if !self.only.as_ref().is_none_or(wanted) {
-            return None;
+            return false;
         }
         let mut parts = 0;
         let mut rest = Some(name);
@@ -181,137 +158,92 @@ impl Unflatten {
             let (part, behind) = split(name, &self.separator);
             (parts, rest) = (parts + 1, behind);
             if part.is_empty() || parts > NESTING_MAX {
-                return None;
+                return false;
             }
-        }
-        Some(length)
-    }
-
-    /// Moves the field at `at` into its object. False, and nothing is changed, if a part of the path is not an object.
-    fn put(&mut self, record: &Record<'_>, at: usize, length: usize, work: &mut usize) -> bool {
-        if self.would_forge(record, at) {
-            return false;
-        }
-        let name = record.name(self.fields[at].key);
-        let (head, rest) = (&name[..length], &name[length + self.separator.len()..]);
-        let known = self.groups[..self.used].iter().position(|group| group.name == head);
-        let Some(number) = known.or_else(|| self.begin(record, head)) else { return false };
-        *work += self.groups[number].json.len() + self.used;
-        self.value.clear();
-        self.next.clear();
-        push_json(record.value(self.fields[at].source), &mut self.value);
-        if !put_split(&self.groups[number].json, rest, &self.separator, &self.value, &mut self.next) {
-            // A group that is still empty has no place, so the next field starts it again.
-            if known.is_none() {
-                self.used -= 1;
-            }
-            return false;
-        }
-        std::mem::swap(&mut self.groups[number].json, &mut self.next);
-        if known.is_none() {
-            let own = self.fields.iter().position(|field| record.name(field.key) == head);
-            self.fates[own.unwrap_or(at)] = Fate::Object(number);
-            *work += self.fields.len();
-        }
-        if self.fates[at] == Fate::Stays {
-            self.fates[at] = Fate::Inside;
         }
         true
     }
 
+    /// Moves the fields into their objects, in their order.
+    fn put_all(&mut self, record: &Record<'_>) -> Put {
+        self.tree.begin();
+        for (at, field) in self.fields.iter().enumerate() {
+            let name = record.name(field.key);
+            if memmem::find(name, &self.separator).is_none() {
+                self.tree.add_field(name, at);
+            }
+        }
+        let mut put = Put::default();
+        for at in 0..self.fields.len() {
+            if !self.is_split(record.name(self.fields[at].key)) {
+                continue;
+            }
+            match self.put(record, at) {
+                true => put.fields += 1,
+                false => put.failures += 1,
+            }
+            if self.tree.is_over() {
+                return put;
+            }
+        }
+        put
+    }
+
+    /// Moves the field at `at` into its object. False, and nothing is changed, if a part of the path is not an object.
+    fn put(&mut self, record: &Record<'_>, at: usize) -> bool {
+        if self.would_forge(record, at) {
+            return false;
+        }
+        let Unflatten { separator, fields, fates, tree, .. } = self;
+        let name = record.name(fields[at].key);
+        let load = |field: usize, out: &mut Vec<u8>| push_json(record.value(fields[field].source), out);
+        let Some((head, place)) = tree.put(name, separator, at, load) else { return false };
+        fates[place] = Fate::Object(head);
+        if fates[at] == Fate::Stays {
+            fates[at] = Fate::Inside;
+        }
+        true
+    }
+
+    /// Gives the event its objects, each in the place of the first of its fields.
+    fn recast(&mut self, record: &mut Record<'_>) {
+        let mut recast = record.recast();
+        for (field, fate) in self.fields.iter().zip(&self.fates) {
+            match fate {
+                Fate::Stays => recast.keep(*field),
+                Fate::Inside => {}
+                Fate::Object(node) => {
+                    let key = recast.key(self.tree.name(*node));
+                    recast.put(key, |out| self.tree.write(*node, out));
+                }
+            }
+        }
+        self.failures += u64::from(!recast.finish());
+    }
+
     /// Whether the value would be read as one of the input's fields. Names with dots that the input itself has are split.
     fn would_forge(&mut self, record: &Record<'_>, at: usize) -> bool {
-        let Unflatten { theirs: Some(theirs), separator, next, fields, .. } = self else { return false };
+        let Unflatten { theirs: Some(theirs), separator, path, fields, .. } = self else { return false };
         let Field { key, source } = fields[at];
         if record.guarded(key) == Some(Guarded::Name) {
             return false;
         }
-        next.clear();
+        path.clear();
         let mut rest = Some(record.name(key));
         while let Some(name) = rest {
             let (part, behind) = split(name, separator);
-            if !next.is_empty() {
-                next.push(b'.');
+            if !path.is_empty() {
+                path.push(b'.');
             }
-            next.extend_from_slice(part);
+            path.extend_from_slice(part);
             rest = behind;
         }
         let json = match record.value(source) {
             Value::Json(json) => json,
             Value::Text(_) => b"",
         };
-        theirs.would_forge(next, json)
+        theirs.would_forge(path, json)
     }
-
-    /// Starts an object with the existing value of its name. None if that value is not an object.
-    fn begin(&mut self, record: &Record<'_>, head: &[u8]) -> Option<usize> {
-        let number = self.used;
-        if number == GROUPS_MAX {
-            return None;
-        }
-        if self.groups.len() == number {
-            self.groups.push(Group::default());
-        }
-        let group = &mut self.groups[number];
-        group.name.clear();
-        group.json.clear();
-        group.name.extend_from_slice(head);
-        match self.fields.iter().find(|field| record.name(field.key) == head) {
-            Some(own) => push_json(record.value(own.source), &mut group.json),
-            None => group.json.extend_from_slice(b"{}"),
-        }
-        if !group.json.starts_with(b"{") {
-            return None;
-        }
-        self.used += 1;
-        Some(number)
-    }
-}
-
-/// The first part of a name, and the rest after the separator.
-fn split<'a>(name: &'a [u8], separator: &[u8]) -> (&'a [u8], Option<&'a [u8]>) {
-    match memmem::find(name, separator) {
-        Some(at) => (&name[..at], Some(&name[at + separator.len()..])),
-        None => (name, None),
-    }
-}
-
-/// Appends the object `json` with `value` under the parts of `name`. False, with partial output appended, if a part of the path
-/// is not an object, or the value would replace an object.
-fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
-    let (part, rest) = split(name, separator);
-    let Some(fields) = Fields::of(json) else { return false };
-    let same = Fields::of(json).into_iter().flatten().enumerate().filter(|(_, (body, _))| body_is(body, part));
-    let last = same.last().map(|(number, _)| number);
-    out.push(b'{');
-    let mut empty = true;
-    for (number, (body, old)) in fields.enumerate() {
-        out.extend_from_slice(if empty { b"\"" } else { b",\"" });
-        out.extend_from_slice(body);
-        out.extend_from_slice(b"\":");
-        empty = false;
-        match rest {
-            _ if last != Some(number) => out.extend_from_slice(old),
-            None if old.starts_with(b"{") => return false,
-            None => out.extend_from_slice(value),
-            Some(rest) => {
-                if !put_split(old, rest, separator, value, out) {
-                    return false;
-                }
-            }
-        }
-    }
-    if last.is_none() {
-        out.extend_from_slice(if empty { b"\"" } else { b",\"" });
-        escape_json_into(part, out);
-        out.extend_from_slice(b"\":");
-        match rest {
-            None => out.extend_from_slice(value),
-            Some(rest) => drop(put_split(b"{}", rest, separator, value, out)),
-        }
-    }
-    out.push(b'}');
-    true
 }
 
 #[cfg(test)]
@@ -370,22 +302,140 @@ mod tests {
     }
 
     #[test]
-    fn work_is_bounded() {
+    fn many_fields_fit_into_one_event() {
         let large = "v".repeat(100_000);
         let mut event: Map<String, Value> = (0..400).map(|number| (format!("a.k{number}"), json!(number))).collect();
         event.insert("a.a".to_owned(), json!(large));
-        let event = Value::Object(event).to_string();
+        let mut bench = Bench::try_new("- remove: [file]\n- unflatten: {}").expect("valid");
+        let mut out = |event: Map<String, Value>| -> Value {
+            let made = bench.event(&Value::Object(event).to_string()).expect("kept");
+            serde_json::from_str(&made).expect("JSON")
+        };
+        assert_eq!(out(event)["a"].as_object().map(Map::len), Some(401));
+        let wide: Map<String, Value> = (0..3000).map(|number| (format!("k{number}.a"), json!(number))).collect();
+        let wide = out(wide);
+        assert_eq!(wide.as_object().map(Map::len), Some(3000));
+        assert_eq!(wide["k2999"], json!({"a": 2999}));
+        assert_eq!(bench.failures(), 0);
+    }
+
+    #[test]
+    fn event_that_takes_too_much_work_stays_as_it_is() {
+        // Each level is parsed once, and all that is below with it.
+        let deep = format!("{}[{}0]{}", "{\"a\":".repeat(60), "0,".repeat(300_000), "}".repeat(60));
+        let event = format!("{{\"a\":{deep},\"a{}.b\":1,\"x.y\":2}}", ".a".repeat(60));
         let mut bench = Bench::try_new("- remove: [file]\n- unflatten: {}").expect("valid");
         assert_eq!(bench.event(&event), Some(event), "it stays as it is");
-        assert_eq!(bench.failures(), 1);
-        let wide: Map<String, Value> = (0..3000).map(|number| (format!("k{number}.a"), json!(number))).collect();
-        let out: Value =
-            serde_json::from_str(&bench.event(&Value::Object(wide).to_string()).expect("kept")).expect("JSON");
-        assert_eq!(out.as_object().map(Map::len), Some(3000));
-        assert_eq!(bench.failures(), 3000 - super::GROUPS_MAX as u64);
+        assert_eq!(bench.failures(), 2, "the field, and the event");
+    }
+
+    /// The simple definition of a field that moves: its object is written again with it.
+    mod simple {
+        use super::super::split;
+        use crate::codec::json::{Fields, body_is};
+        use tailwater_shards::scan::escape_json_into;
+
+        /// Appends the object `json` with `value` under the parts of `name`. False, with partial output appended, if a part of the path
+        /// is not an object, or the value would replace an object.
+        pub fn put_split(json: &[u8], name: &[u8], separator: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
+            let (part, rest) = split(name, separator);
+            let Some(fields) = Fields::of(json) else { return false };
+            let same = Fields::of(json).into_iter().flatten().enumerate().filter(|(_, (body, _))| body_is(body, part));
+            let last = same.last().map(|(number, _)| number);
+            out.push(b'{');
+            let mut empty = true;
+            for (number, (body, old)) in fields.enumerate() {
+                out.extend_from_slice(if empty { b"\"" } else { b",\"" });
+                out.extend_from_slice(body);
+                out.extend_from_slice(b"\":");
+                empty = false;
+                match rest {
+                    _ if last != Some(number) => out.extend_from_slice(old),
+                    None if old.starts_with(b"{") => return false,
+                    None => out.extend_from_slice(value),
+                    Some(rest) => {
+                        if !put_split(old, rest, separator, value, out) {
+                            return false;
+                        }
+                    }
+                }
+            }
+            if last.is_none() {
+                out.extend_from_slice(if empty { b"\"" } else { b",\"" });
+                escape_json_into(part, out);
+                out.extend_from_slice(b"\":");
+                match rest {
+                    None => out.extend_from_slice(value),
+                    Some(rest) => drop(put_split(b"{}", rest, separator, value, out)),
+                }
+            }
+            out.push(b'}');
+            true
+        }
+
+        /// The fields after the move, and the number of those that could not move.
+        pub fn unflatten(fields: &[(String, String)]) -> (Vec<(String, String)>, u64) {
+            let mut out: Vec<Option<(String, String)>> = fields.iter().cloned().map(Some).collect();
+            let mut failures = 0;
+            for (at, (name, value)) in fields.iter().enumerate() {
+                let Some((head, rest)) = name.split_once('.') else { continue };
+                if name.split('.').any(str::is_empty) {
+                    continue;
+                }
+                let own = out.iter().position(|field| field.as_ref().is_some_and(|(name, _)| name == head));
+                let json = own.and_then(|own| out[own].clone()).map_or("{}".to_owned(), |(_, json)| json);
+                let mut made = Vec::new();
+                if !json.starts_with('{')
+                    || !put_split(json.as_bytes(), rest.as_bytes(), b".", value.as_bytes(), &mut made)
+                {
+                    failures += 1;
+                    continue;
+                }
+                out[at] = None;
+                out[own.unwrap_or(at)] = Some((head.to_owned(), String::from_utf8(made).expect("UTF-8")));
+            }
+            (out.into_iter().flatten().collect(), failures)
+        }
+    }
+
+    fn line_of(fields: &[(String, String)]) -> String {
+        let written = |(name, json): &(String, String)| format!("{}:{json}", json!(name));
+        format!("{{{}}}", fields.iter().map(written).collect::<Vec<_>>().join(","))
+    }
+
+    /// JSON with equal names, escaped names and spaces.
+    fn json_value() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("1".to_owned()),
+            Just("\"x\"".to_owned()),
+            Just("[{\"a\": 1}]".to_owned()),
+            Just("{}".to_owned())
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            let name = prop_oneof!["[ab]", Just("\\u0061".to_owned()), Just("b.a".to_owned())];
+            proptest::collection::vec((name, inner, any::<bool>()), 0..4).prop_map(|fields| {
+                let written = |(name, json, wide): &(String, String, bool)| match wide {
+                    true => format!("\"{name}\" : {json}"),
+                    false => format!("\"{name}\":{json}"),
+                };
+                format!("{{{}}}", fields.iter().map(written).collect::<Vec<_>>().join(" ,"))
+            })
+        })
     }
 
     proptest! {
+        #[test]
+        fn fields_move_as_the_simple_definition_says(
+            fields in proptest::collection::vec(("[ab\"]{1,2}([.][abc]{0,1}){0,3}", json_value()), 0..40),
+        ) {
+            let mut seen = std::collections::HashSet::new();
+            let fields: Vec<(String, String)> = fields.into_iter().filter(|(name, _)| seen.insert(name.clone())).collect();
+            let mut bench = Bench::try_new("- remove: [file]\n- unflatten: {}").expect("valid");
+            let (expected, failures) = simple::unflatten(&fields);
+            prop_assert_eq!(bench.event(&line_of(&fields)), Some(line_of(&expected)));
+            prop_assert_eq!(bench.failures(), failures);
+        }
+
         #[test]
         fn what_was_flattened_comes_back(event in events("[ab\"\\\\é]{1,2}"), separator in "[.]|__|\"") {
             prop_assume!(separator != "\"" || !event.to_string().contains("\\\""));

@@ -61,6 +61,40 @@ fn second_signal_forces_the_end_at_once() {
     the_rest_arrives_once(&case, &config, 20_000);
 }
 
+/// A condition that keeps a shard busy with one event: each of its walks may take its steps.
+fn endless() -> String {
+    vec!["items.exists(i, items.exists(j, i + j < 0))"; 1_300].join(" || ")
+}
+
+#[test]
+fn shard_that_is_busy_does_not_hold_the_process() {
+    let mut case = Case::new("busy-shard");
+    case.extra = "drain_timeout: 1s\n".to_owned();
+    let input = format!("{{type: file, include: [\"{}\"], parse: json}}", case.path("logs/*.log").display());
+    let config = case.configure(&input, &case.json_output());
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let busy = format!("{{inputs: [app], transforms: [{{drop: \"{}\"}}],", endless());
+    let config = case.write("tailwater.yaml", text.replace("{inputs: [app],", &busy).as_bytes());
+    let items: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    case.write("logs/app.log", format!("{{\"items\":[{}]}}\n", items.join(",")).as_bytes());
+    let mut product = Product::start(&case, &config);
+    product.expect("a shard did not stop");
+    product.expect("waits in the write-ahead log");
+    product.wait_for_log(&["shard has stopped responding"]);
+    product.signal("TERM");
+    assert_eq!(product.wait().code(), Some(75), "{}", product.state());
+    assert!(product.log().contains("a shard did not stop"), "{}", product.state());
+    // Nobody else uses the log of the event meanwhile, and then it is free at once.
+    let config = case.write("tailwater.yaml", text.as_bytes());
+    let mut product = Product::start(&case, &config);
+    product.wait_for_log(&["started"]);
+    wait_for("the event", || match fs::read_to_string(case.output()) {
+        Ok(written) if written.contains("\"items\"") => Ok(()),
+        other => Err(format!("{other:?}; {}", product.state())),
+    });
+    product.terminate();
+}
+
 #[test]
 fn kills_right_after_a_start_lose_and_repeat_nothing() {
     let mut case = Case::new("early-kill");
