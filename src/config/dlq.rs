@@ -31,7 +31,7 @@ pub struct Dlq {
     pub max_bytes: Option<ByteSize>,
     /// Size of one segment file, 64KiB to 1GiB: what `drop_oldest` drops at once. At most half of a shard's share of `max_bytes`.
     pub segment_bytes: ByteSize,
-    /// What happens when the queue is full.
+    /// What happens when a component has used up its share of the queue.
     pub when_full: DlqFull,
 }
 
