@@ -384,7 +384,7 @@ mod tests {
             ("objects that fork", &|number| format!("a.{}.{number}", number % 100)),
         ];
         for (shape, name) in shapes {
-            let names = |count: usize| (0..count).map(|number| name(number)).collect::<Vec<_>>();
+            let names = |count: usize| (0..count).map(name).collect::<Vec<_>>();
             let (few, many) = (work(&names(500)), work(&names(1000)));
             assert!(many < few * 21 / 10, "{shape}: {few} for 500 fields, {many} for 1000");
             let bytes: usize = names(1000).iter().map(String::len).sum();
