@@ -1,9 +1,10 @@
 //! Evaluates an expression on an event.
 //!
 //! Guarantees: a condition over an event's own fields allocates nothing once the buffers are warm. Computed values allocate:
-//! concatenated strings and lists, `string()`, entries of maps. Never panics, and never recurses deeper than the expression.
-//! What a walk does is bounded (see [`super::work`]): every part of it that is evaluated, and every byte that it reads, counts.
-//! `&&` and `||` evaluate their operands in order; a decisive operand outweighs an error of another.
+//! concatenated strings and lists, `string()`, entries of maps, the index of a large map that a walk searches. Never panics, and
+//! never recurses deeper than the expression. What a walk does is bounded (see [`super::work`]): every part of it that is
+//! evaluated, and every byte that it reads, counts. `&&` and `||` evaluate their operands in order; a decisive operand outweighs
+//! an error of another, except of too much work.
 
 use super::PathIndex;
 use super::arithmetic::{compute, negate};
@@ -14,7 +15,7 @@ use super::node::{Node, Walk, WalkKind};
 use super::origin::Origin;
 use super::quick;
 use super::value::{List, Map, Text, Value};
-use super::work::{Work, steps_of, steps_of_json, steps_of_scan};
+use super::work::{Work, steps_of, steps_of_json};
 use regex_automata::Input;
 use regex_automata::meta::{Cache, Regex};
 use std::cmp::Ordering;
@@ -183,14 +184,15 @@ impl<'a, 's, F: Fields + ?Sized> Machine<'a, 's, F> {
     #[inline]
     fn field(&mut self, path: PathIndex, scopes: Scopes<'_, 'a>) -> Result<Option<FieldValue<'a>>, EvalError> {
         let fields = self.fields;
-        let found = fields.get(path);
-        if scopes.is_some() {
-            let searched = steps_of_scan(fields.searched_bytes(path));
-            let read = match found {
-                Some(FieldValue::Json(json)) => steps_of_json(json),
-                _ => 0,
-            };
-            self.work.take(searched + read)?;
+        if scopes.is_none() {
+            return Ok(fields.get(path));
+        }
+        let found = match fields.searched_bytes(path) {
+            0 => fields.get(path),
+            bytes => self.work.field(path, bytes, || fields.get(path))?,
+        };
+        if let Some(FieldValue::Json(json)) = found {
+            self.work.take(steps_of_json(json))?;
         }
         Ok(found)
     }

@@ -323,9 +323,9 @@ mod tests {
     fn event_that_takes_too_much_work_stays_as_it_is() {
         // Each level is parsed once, and all that is below with it.
         let deep = format!("{}[{}0]{}", "{\"a\":".repeat(60), "0,".repeat(300_000), "}".repeat(60));
-        let event = format!("{{\"a\":{deep},\"a{}.b\":1,\"x.y\":2}}", ".a".repeat(60));
+        let event = format!("{{\"x.y\":2,\"a\":{deep},\"a{}.b\":1}}", ".a".repeat(60));
         let mut bench = Bench::try_new("- remove: [file]\n- unflatten: {}").expect("valid");
-        assert_eq!(bench.event(&event), Some(event), "it stays as it is");
+        assert!(bench.event(&event).as_ref() == Some(&event), "it stays as it is");
         assert_eq!(bench.failures(), 2, "the field, and the event");
     }
 
