@@ -139,7 +139,8 @@ pub fn seek<D: Disk>(
     for sought in all {
         by_number.entry(sought.descriptor.identity.inode.number).or_default().push(sought);
     }
-    let search = Search { scout: Scout::new(disk, patterns), followed, by_number, rules, heads: RefCell::new(heads) };
+    let search =
+        Search { scout: Scout::for_copies(disk, patterns), followed, by_number, rules, heads: RefCell::new(heads) };
     let mut directories: HashMap<PathBuf, Listed> = HashMap::new();
     let mut one = |sought: &Sought| {
         let mut reachable = false;

@@ -170,6 +170,13 @@ impl<E: Env> Home<'_, E> {
         let path = request.directory;
         match found {
             Found::Missing => self.directory_missing(&path),
+            Found::Refused(error) => {
+                let is_base = self.directories.get(&path).is_some_and(|directory| directory.found_under.is_none());
+                if let Some(refusal) = Refusal::of(&error).filter(|_| is_base) {
+                    self.tell_once(&path, &error, "nothing is read there", refusal.help());
+                }
+                self.directory_missing(&path);
+            }
             Found::Failed(error) => {
                 self.tell_once(&path, &error, "the directory cannot be read", "check its permissions");
             }
@@ -373,6 +380,12 @@ impl<E: Env> Home<'_, E> {
             directory.names.get(&entry.name).is_some_and(|named| named.inode == inode)
                 && self.by_inode.contains_key(&inode)
         };
+        if let Some(Refusal::HardLink(stat)) = entry.refusal()
+            && self.by_inode.contains_key(&Inode::of(stat))
+        {
+            // It was read before it got another name, so that name may be its only one later.
+            self.patterns.suspects.clear(stat);
+        }
         match entry.stat {
             Ok(stat) => {
                 seen.insert(entry.name, stat);

@@ -187,6 +187,8 @@ struct Home<'a, E: Env> {
     packed: Packed,
     /// The latest generation of each log.
     latest: HashMap<PathBuf, FileId>,
+    /// The same among the files of each user.
+    latest_of: HashMap<(PathBuf, u32), FileId>,
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
     told: HashMap<PathBuf, io::ErrorKind>,
@@ -246,6 +248,7 @@ impl<'a, E: Env> Home<'a, E> {
             archives: HashMap::new(),
             packed: Packed::default(),
             latest: HashMap::new(),
+            latest_of: HashMap::new(),
             adopted: BTreeMap::new(),
             changed: BTreeSet::new(),
             loads,
@@ -434,10 +437,12 @@ impl<'a, E: Env> Home<'a, E> {
 
     /// Reports the patterns that match nothing at the start.
     async fn tell_idle_patterns(&self) {
-        for glob in &self.patterns.idle {
+        let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
+        let look = move || patterns.idle(|path| disk.canonical(path).ok());
+        for glob in self.context.env.blocking(look).await {
             self.owner.error(&format!(
-                "exclude {glob}: it can match nothing that `include` matches; begin it as the pattern of `include`, or exclude \
-                 a name in every directory, as in `*.gz`"
+                "exclude {glob}: it can match nothing that `include` matches or links may lead to; begin it as the pattern of \
+                 `include`, or exclude a name in every directory, as in `*.gz`"
             ));
         }
         let offered = self.offered_paths();
