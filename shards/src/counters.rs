@@ -207,6 +207,8 @@ pub struct InputCounters {
     pub files: Counter,
     /// Bytes in followed files that have not been read yet.
     pub unread_bytes: Counter,
+    /// Those among them in files that no path leads to.
+    pub unread_deleted_bytes: Counter,
     /// Names that are not read because of where links lead.
     pub links_skipped: Counter,
     /// Files and directories that are not followed yet, because there is no room for them.

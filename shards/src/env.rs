@@ -190,6 +190,15 @@ pub struct DirEntry {
     pub inode: u64,
 }
 
+/// A symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What is written in it.
+    pub target: PathBuf,
+    /// The user that owns it.
+    pub owner: u32,
+}
+
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
@@ -290,6 +299,11 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// Whether `path` itself is a symbolic link, wherever it leads.
     fn is_link(&self, path: &Path) -> io::Result<bool>;
+    /// Where `path` itself leads, if it is a symbolic link. By default a disk has none.
+    fn link(&self, path: &Path) -> io::Result<Option<Link>> {
+        let _ = path;
+        Ok(None)
+    }
     /// The number of the group of this name; none if the system knows no such group. May block.
     fn group(&self, name: &str) -> io::Result<Option<u32>>;
     /// The number of the user whose rights this process has.

@@ -7,10 +7,15 @@ use super::{Exit, output};
 use crate::app::data_dir;
 use crate::config::plan::OutputPlan;
 use crate::config::raw::{DATA_DIR_DEFAULT, Shards};
+use crate::inputs::InputConfig;
+use crate::inputs::file::fixed;
+use crate::inputs::file::patterns::Patterns;
+use crate::inputs::file::scout::Refusal;
 use crate::outputs::OutputConfig;
-use crate::outputs::file::paths::{linked_directory, open_to_others};
+use crate::outputs::file::paths::{exchanged_by_others, linked_directory, open_to_others};
 use crate::outputs::file::template::PathTemplate;
 use clap::Args;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
@@ -39,6 +44,8 @@ struct Needs {
     pinned: Vec<usize>,
     /// The files of outputs.
     files: Vec<PathTemplate>,
+    /// Where inputs begin to look for files.
+    bases: BTreeSet<PathBuf>,
 }
 
 /// Runs the command: exit code 1 if something prevents Tailwater from running.
@@ -51,6 +58,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     findings.extend(others(&needs.data_dir));
     findings.push(free_disk(&RealDisk::new(), &needs));
     findings.extend(needs.files.iter().flat_map(|template| output_directory(template, &RealDisk::new())));
+    findings.extend(needs.bases.iter().filter_map(|base| input_directory(base, &RealDisk::new())));
     output::print(&report(&findings))?;
     let bad = findings.iter().any(|finding| finding.state == State::Problem);
     Ok(if bad { Exit::Failed } else { Exit::Done })
@@ -64,7 +72,15 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         let segment_bytes = limits::SEGMENT_BYTES_DEFAULT;
         let letter_bytes = limits::dead_letter_bytes_default(shards, limits::LINE_BYTES_DEFAULT);
         let disk_bytes = limits::wal_bytes_default(shards, segment_bytes).saturating_add(letter_bytes);
-        return Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned: Vec::new(), files: Vec::new() });
+        return Some(Needs {
+            data_dir,
+            shards,
+            segment_bytes,
+            disk_bytes,
+            pinned: Vec::new(),
+            files: Vec::new(),
+            bases: BTreeSet::new(),
+        });
     };
     let file =
         super::configuration::FileArguments { config, data_dir: super::configuration::DataDirArguments { data_dir } };
@@ -80,7 +96,13 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         _ => None,
     };
     let files = plan.outputs.iter().filter_map(template).collect();
-    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, disk_bytes, pinned, files })
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let bases = plan.inputs.iter().filter(|input| input.used).filter_map(|input| match &input.settings {
+        InputConfig::File(settings) => Patterns::new(&settings.include, &settings.exclude, &here).ok(),
+        _ => None,
+    });
+    let bases = bases.flat_map(|patterns| patterns.bases).map(|(_, base)| base).collect();
+    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, disk_bytes, pinned, files, bases })
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -177,6 +199,22 @@ fn output_directory(template: &PathTemplate, disk: &impl Disk) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// What others can do to a directory where an input begins to look.
+fn input_directory(base: &Path, disk: &impl Disk) -> Option<Finding> {
+    const NAME: &str = "input directory";
+    if let Err(error) = fixed::resolve(disk, base)
+        && let Some(refusal) = Refusal::of(&error)
+    {
+        let detail = format!("nothing is read in {}: {refusal}", base.display());
+        return Some(finding(NAME, State::Warning, detail, refusal.help().to_owned()));
+    }
+    let (directory, what) = exchanged_by_others(base, disk)?;
+    let detail =
+        format!("{} {what}, who can put another directory in the place of {}", directory.display(), base.display());
+    let fix = format!("chown root {0}; chmod go-w {0}; or name another directory", directory.display());
+    Some(finding(NAME, State::Warning, detail, fix))
 }
 
 /// Who else could change the data directory or put another one in its place.

@@ -5,10 +5,13 @@
 
 use super::node::Node;
 use super::plan::Plan;
-use super::problem::Problem;
+use super::problem::{Problem, Span};
 use crate::inputs::InputConfig;
 use crate::inputs::file::Settings;
+use crate::inputs::file::fixed;
 use crate::inputs::file::patterns::Patterns;
+use crate::inputs::file::scout::Refusal;
+use crate::outputs::file::paths::exchanged_by_others;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
 
@@ -26,8 +29,9 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
         let here = disk.canonical(Path::new(".")).unwrap_or_else(|_| "/".into());
         let Ok(patterns) = Patterns::new(&settings.include, &settings.exclude, &here) else { continue };
         for index in 0..patterns.bases.len() {
-            let Some(link) = unfollowed(index, &patterns, settings, disk) else { continue };
             let span = root.span_at(&["inputs", &input.name, "include", &index.to_string()]);
+            problems.extend(exchangeable(&patterns.bases[index].1, disk, span));
+            let Some(link) = unfollowed(index, &patterns, settings, disk) else { continue };
             let problem = match link {
                 Link::Off(path) => Problem::warning(span, format!("{} is a symbolic link, and is not read", path.display()))
                     .help(
@@ -44,6 +48,23 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
     }
 }
 
+/// Warns of a directory where a pattern begins that others can exchange, or where a link is in the way that is not followed.
+fn exchangeable<D: Disk>(base: &Path, disk: &D, span: Span) -> Option<Problem> {
+    let refused = fixed::resolve(disk, base).err();
+    if let Some(refusal) = refused.as_ref().and_then(Refusal::of) {
+        let problem = Problem::warning(span, refusal.to_string());
+        return Some(problem.label("nothing is read there").help(refusal.help()).independent());
+    }
+    let (directory, what) = exchanged_by_others(base, disk)?;
+    let what = format!("{} {what}", directory.display());
+    Some(
+        Problem::warning(span, what)
+            .label("who can write there decides which directory this is")
+            .help("name a directory that only root and the user that runs Tailwater can move or replace")
+            .independent(),
+    )
+}
+
 /// A link that is not followed.
 enum Link {
     /// Because none is.
@@ -56,7 +77,8 @@ enum Link {
 fn unfollowed<D: Disk>(index: usize, patterns: &Patterns, settings: &Settings, disk: &D) -> Option<Link> {
     let base = &patterns.bases[index].1;
     let paths = disk.list(base).ok()?.into_iter().filter(|entry| entry.link).map(|entry| base.join(entry.name));
-    let mut wanted = paths.filter(|path| patterns.matches(index, path) && !patterns.excludes(path)).take(LINKS_MAX);
+    let mut wanted =
+        paths.filter(|path| patterns.matches(index, path) && !patterns.excludes.match_path(path)).take(LINKS_MAX);
     if !settings.follow_links {
         return wanted.next().map(Link::Off);
     }

@@ -260,7 +260,7 @@ impl Reading {
 
     fn reads(&self, files: &Files<'_>) -> bool {
         let reads = |path: &Path| {
-            let is_excluded = self.given.excludes(path) || self.given.excludes(&files.sample);
+            let is_excluded = self.given.excludes.match_path(path) || self.given.excludes.match_path(&files.sample);
             !is_excluded
                 && (self.given.wants_file(path) || self.real.as_ref().is_some_and(|real| real.wants_file(path)))
         };

@@ -359,6 +359,7 @@ impl Exporter {
             families.count(&table::REPLACED, &labels, lanes.replaced);
             families.count(&table::UNPARSED, &labels, lanes.unparsed);
             families.count(&table::FILE_UNREAD, &labels, counters.unread_bytes.get());
+            families.count(&table::FILE_UNREAD_DELETED, &labels, counters.unread_deleted_bytes.get());
             families.count(&table::FILES, &labels, counters.files.get());
             families.count(&table::LINKS_SKIPPED, &labels, counters.links_skipped.get());
             families.count(&table::FILES_WAITING, &labels, counters.files_waiting.get());

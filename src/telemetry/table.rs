@@ -126,6 +126,8 @@ metrics! {
         "Files that an input follows.");
     FILE_UNREAD = gauge("file_unread_bytes", "bytes", COMPONENT,
         "Bytes in followed files that are not read yet.");
+    FILE_UNREAD_DELETED = gauge("file_unread_deleted_bytes", "bytes", COMPONENT,
+        "Bytes that are not read yet in followed files that were deleted, or renamed to a name that no pattern matches.");
     LINKS_SKIPPED = gauge("file_links_skipped", "links", COMPONENT,
         "Names that an input would read if they were not symbolic links, or hard links that a stranger may have made.");
     FILES_WAITING = gauge("files_waiting", "files", COMPONENT,

@@ -4,7 +4,7 @@
 use crate::case::Case;
 use crate::lines::block;
 use crate::metrics;
-use crate::product::{give_away, is_root};
+use crate::product::{Product, give_away, is_root};
 use crate::running::{Running, append};
 use crate::wait::wait_for;
 use std::fs;
@@ -114,6 +114,78 @@ fn links_that_are_followed_lead_only_to_their_targets() {
     running.product.wait_for_log(&["add the directory of its target to `link_targets`"]);
     running.product.wait_for_log(&["which is excluded"]);
     let (case, _) = running.finish(200);
+    assert_nothing_secret(&case);
+}
+
+/// The link leads to a directory above the excluded one, so no path below it has the name in the pattern.
+#[test]
+fn link_to_a_directory_above_an_excluded_one_is_no_way_into_it() {
+    for (name, exclude) in [("above-files", "/*"), ("above-all", "/**"), ("above-slash", "/"), ("above-path", "/0.log")]
+    {
+        let case = case_of(name);
+        for folder in ["pods/closed", "pods/open"] {
+            fs::create_dir_all(case.path(folder)).expect("folders");
+        }
+        case.write("pods/closed/0.log", b"SECRET\n");
+        append(&case.path("pods/open/0.log"), &block(1, 100));
+        as_stranger(&case.path("logs/eve"), "ln -s ../../pods x; ln -s x/closed/0.log y.log; ln -s ../eve/x/closed z");
+        let pods = case.path("pods").display().to_string();
+        let settings =
+            format!(", follow_links: true, link_targets: [\"{pods}\"], exclude: [\"{pods}/closed{exclude}\"]");
+        let mut running = Running::start(case, "logs/**", &settings);
+        running.product.expect("it is skipped");
+        running.wait(100);
+        append(&running.case.path("pods/closed/0.log"), b"SECRET\n");
+        append(&running.case.path("pods/open/0.log"), &block(101, 200));
+        let (case, _) = running.finish(200);
+        assert_nothing_secret(&case);
+    }
+}
+
+/// Root makes the link, as a stranger could where the kernel does not protect hard links. Then the owner removes his name.
+#[test]
+fn last_name_of_a_file_that_was_skipped_is_not_read() {
+    let case = case_of("last-name");
+    fs::hard_link(case.path("secret/root.log"), case.path("logs/eve/grab.log")).expect("a link");
+    append(&case.path("logs/eve/good.log"), &block(1, 100));
+    let mut running = Running::start(case, "logs/**", "");
+    running.product.expect("it is skipped");
+    running.wait(100);
+    wait_for_skipped(&mut running, 1);
+    fs::remove_file(running.case.path("secret/root.log")).expect("a removal");
+    as_stranger(&running.case.path("logs/eve"), "mv grab.log mine.log; touch other.log");
+    append(&running.case.path("logs/eve/good.log"), &block(101, 200));
+    running.wait(200);
+    running.wait_for_files(2);
+    wait_for_skipped(&mut running, 1);
+    let (case, _) = running.finish(200);
+    assert_nothing_secret(&case);
+}
+
+/// Everything before the wildcard is the stranger's: he puts a link in the place of his directory.
+#[test]
+fn link_in_the_place_of_a_directory_before_the_wildcard_is_not_followed() {
+    if !is_root() {
+        return;
+    }
+    let case = case_of("fixed-part");
+    let eve = case.path("logs/eve");
+    as_stranger(&eve, "mkdir logs real; ln -s real current");
+    append(&eve.join("logs/good.log"), &block(1, 100));
+    append(&eve.join("real/good.log"), &block(101, 200));
+    let include = [eve.join("logs/*.log"), eve.join("current/*.log")].map(|path| format!("\"{}\"", path.display()));
+    let config = case.configure(&format!("{{type: file, include: [{}]}}", include.join(", ")), &case.json_output());
+    let product = Product::start(&case, &config);
+    let mut running = Running::of(case, config, product);
+    running.product.expect("belongs to the user with the number 65534");
+    running.product.expect("nothing is read there");
+    running.wait(200);
+    running.product.wait_for_log(&["belongs to the user with the number 65534"]);
+    as_stranger(&eve, "mv logs old; ln -s ../../secret logs");
+    running.product.wait_for_log(&["nothing is read there", "to something that is not his"]);
+    append(&running.case.path("secret/app.log"), b"SECRET\n");
+    append(&eve.join("real/good.log"), &block(201, 300));
+    let (case, _) = running.finish(300);
     assert_nothing_secret(&case);
 }
 

@@ -15,7 +15,7 @@ use super::located::RealLocated;
 use super::locks;
 use super::{kernel_error, map::RealMap, memory::MemoryNames};
 use crate::env::located::ByPath;
-use crate::env::{Access, DirEntry, Disk, File, Open, Stat, is_exhausted};
+use crate::env::{Access, DirEntry, Disk, File, Link, Open, Stat, is_exhausted};
 pub(super) use facts::file_system;
 use facts::{available_memory, free_bytes, group_number, is_remote, stat_of};
 use glommio::io::BufferedFile;
@@ -172,6 +172,17 @@ impl Disk for RealDisk {
         match &self.memory {
             Some(memory) => memory.stat(path).map(|_| false),
             None => Ok(fs::symlink_metadata(path)?.is_symlink()),
+        }
+    }
+
+    fn link(&self, path: &Path) -> io::Result<Option<Link>> {
+        if self.memory.is_some() {
+            return Ok(None);
+        }
+        let found = fs::symlink_metadata(path)?;
+        match found.is_symlink() {
+            true => Ok(Some(Link { target: fs::read_link(path)?, owner: found.uid() })),
+            false => Ok(None),
         }
     }
 

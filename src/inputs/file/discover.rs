@@ -138,6 +138,8 @@ pub enum Found {
     Missing,
     /// It cannot be read.
     Failed(io::Error),
+    /// The way to it is a stranger's.
+    Refused(io::Error),
     /// It has not changed; only the requested names were checked.
     Same(Vec<Entry>),
     /// Only the requested names were checked.
@@ -244,6 +246,7 @@ fn look_at<D: Disk>(
     let base = scout.patterns.base_of_directory(&request.directory);
     let place = match scout.directory(base, &request.directory) {
         Ok(place) => place,
+        Err(error) if matches!(Refusal::of(&error), Some(Refusal::Stranger { .. })) => return Found::Refused(error),
         // Where it was listed, it is a link now, which is told there.
         Err(error) if Refusal::of(&error).is_some() || is_own(&error) => return Found::Missing,
         Err(error) => return missing_or_failed(error),

@@ -19,6 +19,8 @@ mod backwards;
 mod content;
 mod copies;
 mod discover;
+mod excludes;
+pub mod fixed;
 mod follow;
 mod glimpse;
 mod home;
@@ -34,8 +36,9 @@ mod place;
 mod post;
 mod reader;
 mod recency;
-mod scout;
+pub mod scout;
 mod seek;
+mod suspects;
 #[cfg(test)]
 mod tests;
 mod watcher;
@@ -94,10 +97,13 @@ pub struct Settings {
     /// directory, write `/dir/*`.
     pub include: Vec<String>,
     /// Files and directories to exclude, as globs. A pattern without `/`, such as `*.gz`, excludes this name in every directory.
+    /// With `/` at its end, it excludes a directory with everything below it. What is behind a symbolic link is excluded by the path
+    /// that it leads to as well.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// Follow symbolic links that are below the fixed part of a pattern, which ends before its first wildcard, or before the
-    /// name of the file. Links in the fixed part itself are always followed.
+    /// name of the file. Links in the fixed part itself are always followed if root or the user of Tailwater made them, or if
+    /// their maker owns what they lead to.
     #[serde(default)]
     pub follow_links: bool,
     /// Directories to which such links may lead, in addition to the fixed parts of the patterns. `exclude` applies to what they
@@ -181,6 +187,12 @@ impl Component for Settings {
                 let help = "use a pattern like /var/log/app/*.log";
                 mistakes.extend(wrong.map(|what| Mistake::new(format!("{key}.{number}"), what, help)));
             }
+        }
+        for (number, glob) in
+            self.exclude.iter().enumerate().filter(|(_, glob)| glob.split('/').any(|part| part == ".."))
+        {
+            let what = format!("{glob:?} has `..`, which matches no path");
+            mistakes.push(Mistake::new(format!("exclude.{number}"), what, "write the path without `..`"));
         }
         mistakes.extend(self.check_targets());
         let bytes = self.max_line_bytes.0;

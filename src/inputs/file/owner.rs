@@ -6,6 +6,7 @@
 //! checked on each tick, quiet ones every ten seconds. Ticks come every second, and less often while all files are quiet. Holds
 //! no lane: it may outlive the reader.
 
+mod deleted;
 pub mod descriptors;
 mod generations;
 mod replaced;
@@ -181,6 +182,8 @@ pub struct Owner<E: Env> {
     pub unpacking: Cell<Option<FileId>>,
     open_files: OpenFiles,
     unread: Cell<u64>,
+    /// Whether it was told that deleted files hold much that is unread.
+    told_of_deleted: Cell<bool>,
     /// Seconds that the ticks so far have covered.
     ticked_secs: Cell<u64>,
     ticked_at: Cell<Monotonic>,
@@ -211,6 +214,7 @@ impl<E: Env> Owner<E> {
             away: RefCell::default(),
             open_files: OpenFiles::default(),
             unread: Cell::new(0),
+            told_of_deleted: Cell::new(false),
             ticked_secs: Cell::new(0),
             ticked_at: Cell::new(context.env.now()),
             quiet: Cell::new(false),
@@ -456,6 +460,7 @@ impl<E: Env> Owner<E> {
             self.look_at_closed_files(closed).await;
         }
         self.close_quiet_files(now);
+        self.count_deleted();
     }
 
     /// Checks open files. Returns the paths of due files that are closed or remote. Of the quiet files, those whose second is

@@ -2,7 +2,9 @@
 //!
 //! Guarantees: the part of an include pattern before its first wildcard is the administrator's, and only that part. Does no I/O.
 
+use super::excludes::{Excludes, moved};
 use super::own::Own;
+use super::suspects::Suspects;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,15 +37,16 @@ pub struct LinkRules {
 /// The compiled globs of an input.
 pub struct Patterns {
     include: GlobSet,
-    exclude: GlobSet,
+    /// What is not read, whatever leads to it.
+    pub excludes: Excludes,
     /// Directories that may hold matches.
     directories: GlobSet,
     /// For each include pattern: its text and the directory where the search begins.
     pub bases: Vec<(String, PathBuf)>,
-    /// Exclude patterns that can match nothing under the include patterns.
-    pub idle: Vec<String>,
     /// Where links may lead.
     pub links: LinkRules,
+    /// Files of which a stranger may have made a name.
+    pub suspects: Suspects,
     /// Files that are never read.
     pub own: Own,
 }
@@ -56,7 +59,8 @@ pub fn check_glob(glob: &str) -> Result<(), String> {
     compile(glob).map(|_| ())
 }
 
-fn compile(glob: &str) -> Result<globset::Glob, String> {
+/// Compiles a glob whose wildcards match no `/`.
+pub fn compile(glob: &str) -> Result<globset::Glob, String> {
     let built = GlobBuilder::new(glob).literal_separator(true).backslash_escape(true).build();
     built.map_err(|error| format!("{glob:?} is not a valid glob: {}", error.kind()))
 }
@@ -66,32 +70,8 @@ pub fn is_literal(part: &str) -> bool {
     !part.contains(['*', '?', '[', '{', '\\'])
 }
 
-/// Whether an exclude pattern may match a file or directory that is found under an include pattern. Both are absolute.
-fn may_meet(include: &str, exclude: &str) -> bool {
-    let (mut include, mut exclude) = (include.split('/'), exclude.split('/'));
-    loop {
-        match (include.next(), exclude.next()) {
-            (Some(one), Some(other)) if !is_literal(one) || !is_literal(other) => return true,
-            (Some(one), Some(other)) if one == other => {}
-            // Where the search begins is not checked.
-            (one, other) => return one.is_none() && other.is_none(),
-        }
-    }
-}
-
-/// The absolute form of an exclude pattern: a name without a directory is excluded everywhere, as in `.gitignore`.
-fn absolute_exclude(glob: &str, base: &Path) -> String {
-    if glob.starts_with("**/") {
-        return format!("/{glob}");
-    }
-    match glob.contains('/') {
-        true => absolute(glob, base),
-        false => format!("/**/{glob}"),
-    }
-}
-
 /// An absolute form of a glob; `base` is the start of relative ones.
-fn absolute(glob: &str, base: &Path) -> String {
+pub fn absolute(glob: &str, base: &Path) -> String {
     if glob.starts_with('/') {
         return glob.to_owned();
     }
@@ -102,30 +82,21 @@ fn absolute(glob: &str, base: &Path) -> String {
 impl Patterns {
     /// Compiles the globs. Relative ones begin at `base`, except names to exclude.
     pub fn new(include: &[String], exclude: &[String], base: &Path) -> Result<Patterns, String> {
-        let (mut files, mut directories, mut excluded) =
-            (GlobSetBuilder::new(), GlobSetBuilder::new(), GlobSetBuilder::new());
+        let (mut files, mut directories) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let mut bases = Vec::new();
         for glob in include {
             let glob = absolute(glob, base);
             files.add(compile(&glob)?);
             bases.push((glob.clone(), add_directories(&glob, &mut directories)?));
         }
-        let mut idle = Vec::new();
-        for glob in exclude {
-            let whole = absolute_exclude(glob, base);
-            excluded.add(compile(&whole)?);
-            if !bases.iter().any(|(include, _)| may_meet(include, &whole)) {
-                idle.push(glob.clone());
-            }
-        }
         let build = |set: &GlobSetBuilder| set.build().map_err(|error| error.to_string());
         Ok(Patterns {
             include: build(&files)?,
-            exclude: build(&excluded)?,
+            excludes: Excludes::new(exclude, base)?,
             directories: build(&directories)?,
             bases,
-            idle,
             links: LinkRules::default(),
+            suspects: Suspects::default(),
             own: Own::default(),
         })
     }
@@ -151,19 +122,30 @@ impl Patterns {
         longest(self.bases.iter().map(|base| base.1.as_path()).filter(|base| directory.starts_with(base)))
     }
 
-    /// Whether a path is excluded.
-    pub fn excludes(&self, path: &Path) -> bool {
-        self.exclude.is_match(path)
+    /// Exclude patterns that can match nothing. `real` resolves the links of a directory.
+    pub fn idle(&self, real: impl Fn(&Path) -> Option<PathBuf>) -> Vec<String> {
+        let mut searched = Vec::new();
+        for (glob, base) in &self.bases {
+            let resolved = real(base).filter(|real| real != base);
+            searched.extend(resolved.and_then(|real| moved(glob, base, &real)));
+            searched.push(glob.clone());
+        }
+        if self.links.follow {
+            let roots = self.bases.iter().map(|base| &base.1).chain(&self.links.targets);
+            let names = roots.flat_map(|root| [Some(root.clone()), real(root)]).flatten();
+            searched.extend(names.filter_map(|root| Some(format!("{}/**", root.to_str()?.trim_end_matches('/')))));
+        }
+        self.excludes.idle(&searched, real)
     }
 
     /// Whether a file with this path is wanted.
     pub fn wants_file(&self, path: &Path) -> bool {
-        self.include.is_match(path) && !self.exclude.is_match(path)
+        self.include.is_match(path) && !self.excludes.match_path(path)
     }
 
     /// Whether a directory with this path may hold wanted files.
     pub fn wants_directory(&self, path: &Path) -> bool {
-        self.directories.is_match(path) && !self.exclude.is_match(path)
+        self.directories.is_match(path) && !self.excludes.match_path(path)
     }
 
     /// The names of the files in this directory whose paths are patterns.
@@ -195,12 +177,19 @@ fn longest<'a>(bases: impl Iterator<Item = &'a Path>) -> &'a Path {
     bases.max_by_key(|base| base.as_os_str().len()).unwrap_or(Path::new("/"))
 }
 
+/// The directory that an absolute glob begins with, before its first component with a wildcard or its last one.
+pub fn fixed_parts(glob: &str) -> PathBuf {
+    let parts: Vec<&str> = glob.split('/').skip(1).collect();
+    let parents = &parts[..parts.len().saturating_sub(1)];
+    let literal = parents.iter().take_while(|part| is_literal(part)).count();
+    PathBuf::from(format!("/{}", parents[..literal].join("/")))
+}
+
 /// Adds the globs of the directories on the way to the files of `glob`, and returns where the search begins.
 fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathBuf, String> {
     let parts: Vec<&str> = glob.split('/').skip(1).collect();
     let parents = &parts[..parts.len().saturating_sub(1)];
-    let literal = parents.iter().take_while(|part| is_literal(part)).count();
-    let base = PathBuf::from(format!("/{}", parents[..literal].join("/")));
+    let base = fixed_parts(glob);
     let mut prefix = String::new();
     // A `**` at the end matches the files in every directory.
     for part in parents.iter().chain(parts.last().filter(|last| **last == "**")) {
@@ -238,49 +227,6 @@ mod tests {
             ("/elsewhere/here/x", false),
         ] {
             assert_eq!(patterns.wants_file(Path::new(path)), wanted, "{path}");
-        }
-    }
-
-    /// A name to exclude is excluded in every directory, as in `.gitignore`. A path is relative to the working directory.
-    #[test]
-    fn names_are_excluded_at_any_depth() {
-        let patterns =
-            patterns(&["/var/log/**/*", "*.txt"], &["*.log", "archive", "here/*", "./there.txt", "**/x/*.gz"]);
-        for (path, wanted) in [
-            ("/var/log/a.log", false),
-            ("/var/log/deep/er/a.log", false),
-            ("/var/log/a.log.1", true),
-            ("/var/log/archive", false),
-            ("/var/log/here/x", true),
-            ("/var/log/x/1.gz", false),
-            ("/work/a.txt", true),
-            ("/work/there.txt", false),
-            ("/elsewhere/a.txt", false),
-        ] {
-            assert_eq!(patterns.wants_file(Path::new(path)), wanted, "{path}");
-        }
-        assert!(!patterns.wants_directory(Path::new("/var/log/archive")));
-        assert!(patterns.wants_directory(Path::new("/var/log/here")));
-    }
-
-    #[test]
-    fn excludes_that_can_match_nothing_are_known() {
-        for (include, exclude, is_idle) in [
-            ("/var/log/*", "*.gz", false),
-            ("/var/log/*", "sub/*.gz", true),
-            ("/var/log/*", "./**/*.gz", true),
-            ("/var/log/*", "**/sub/*.gz", false),
-            ("/var/log/*", "/srv/**", true),
-            ("/var/log/*", "/var/log/x", false),
-            ("/var/log/*", "/var/*/x", false),
-            ("/var/log/**/*", "/var/log/a/b/c", false),
-            ("/var/log/**/*", "/var/log", true),
-            ("/var/log/*", "/var/log/", false),
-            ("/var/log/x", "/var/log/x", false),
-            ("/var/log/x", "/var/log/x/y", true),
-            ("sub/*.gz", "sub/a.gz", false),
-        ] {
-            assert_eq!(!patterns(&[include], &[exclude]).idle.is_empty(), is_idle, "{include} {exclude}");
         }
     }
 

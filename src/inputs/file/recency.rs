@@ -40,6 +40,13 @@ impl<K: Copy + Eq + Hash> Recency<K> {
         Some(oldest)
     }
 
+    /// Removes a key.
+    pub fn remove(&mut self, key: &K) {
+        if let Some(seen) = self.seen.remove(key) {
+            self.by_age.remove(&seen);
+        }
+    }
+
     /// Number of keys.
     #[cfg(test)]
     pub fn len(&self) -> usize {
@@ -67,5 +74,7 @@ mod tests {
             (Some(2), Some(3), None)
         );
         assert!(recency.contains(&1) && !recency.contains(&2));
+        recency.remove(&1);
+        assert!(recency.len() == 0 && recency.by_age.is_empty());
     }
 }

@@ -3,11 +3,12 @@
 //! Guarantees: everything is judged by what was found, through a descriptor that only points at it, and exactly that is opened
 //! later. So nothing is gained by exchanging a file or directory for a link between two looks. A symbolic link below the fixed part
 //! of a pattern is refused, or with `follow_links` judged by where it leads: its target must lie below the fixed part of a pattern
-//! or below a link target, and is excluded like any other path. A file with several names is refused where others than its owner and
-//! root could have made one of them.
+//! or below a link target. Whatever is behind a link, however far, is excluded by its real path like any other file. A file with
+//! several names is refused where others than its owner and root could have made one of them, and remains so with one name.
 //!
-//! Links in the fixed part of a pattern are the administrator's and are followed. Keeps one directory open at a time.
+//! Links in the fixed part of a pattern are the administrator's, as far as [`super::fixed`] says. Keeps one directory open at a time.
 
+use super::fixed;
 use super::identity::Inode;
 use super::patterns::{HardLinks, Patterns};
 use std::cell::{OnceCell, RefCell};
@@ -27,6 +28,13 @@ const OTHERS_WRITE: u32 = 0o022;
 pub enum Refusal {
     /// A symbolic link, or one on the way, and links are not followed.
     Link,
+    /// The fixed part of its pattern passes a link that a stranger made to something that is not his.
+    Stranger {
+        /// The link.
+        link: PathBuf,
+        /// Who owns it.
+        owner: u32,
+    },
     /// It leads to this path, where links must not lead.
     Outside(PathBuf),
     /// It leads to this path, which is excluded.
@@ -47,6 +55,9 @@ impl Refusal {
             Refusal::Link => {
                 "to read through links, set `follow_links: true`, and in `link_targets` where they may lead"
             }
+            Refusal::Stranger { .. } => {
+                "if it is to be read, name the target of the link in `include`, or let root make the link"
+            }
             Refusal::Outside(_) => "if it is to be read, add the directory of its target to `link_targets`",
             Refusal::Excluded(_) => "if it is to be read, change `exclude`",
             Refusal::HardLink(_) => {
@@ -60,14 +71,21 @@ impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Link => write!(out, "a symbolic link, or behind one"),
+            Refusal::Stranger { link, owner } => write!(
+                out,
+                "{} is a symbolic link of the user with the number {owner} to something that is not his",
+                link.display()
+            ),
             Refusal::Outside(target) => {
                 write!(out, "a symbolic link to {}, outside of the patterns and of `link_targets`", target.display())
             }
-            Refusal::Excluded(target) => write!(out, "a symbolic link to {}, which is excluded", target.display()),
+            Refusal::Excluded(target) => {
+                write!(out, "a symbolic link, or behind one, to {}, which is excluded", target.display())
+            }
             Refusal::HardLink(_) => {
                 write!(
                     out,
-                    "it has several names (hard links), and others than its owner can make names in this directory"
+                    "it has or had several names (hard links), and others than its owner can make names in this directory"
                 )
             }
         }
@@ -86,7 +104,7 @@ impl From<Refusal> for io::Error {
 /// Blocks.
 pub fn reopen<D: Disk>(disk: &D, patterns: &Patterns, path: &Path, inode: Inode) -> io::Result<Option<D::File>> {
     let links = if patterns.links.follow { Links::Follow } else { Links::Refuse };
-    let found = disk.locate(patterns.base_of(path), path, links).map_err(refused)?;
+    let found = fixed::locate(disk, patterns.base_of(path), path, links).map_err(refused)?;
     if Inode::of(&found.stat()?) != inode {
         return Ok(None);
     }
@@ -105,6 +123,8 @@ pub struct Place<L> {
     pub stat: Stat,
     /// Its path without links.
     real: PathBuf,
+    /// Whether that is another path than the one that led here.
+    is_behind_link: bool,
 }
 
 /// Something in a directory that may be read if it is a file.
@@ -133,13 +153,24 @@ pub struct Scout<'a, D: Disk> {
     /// What is wanted.
     pub patterns: &'a Patterns,
     roots: OnceCell<Vec<Root>>,
+    /// The directories in exclude patterns that have another path too.
+    excluded: OnceCell<Vec<Root>>,
+    /// Whether the names of files are judged by the exclude patterns.
+    excludes_names: bool,
     last: RefCell<Last<D::Located>>,
 }
 
 impl<'a, D: Disk> Scout<'a, D> {
     /// Has looked at nothing yet.
     pub fn new(disk: &'a D, patterns: &'a Patterns) -> Scout<'a, D> {
-        Scout { disk, patterns, roots: OnceCell::new(), last: RefCell::new(None) }
+        let (roots, excluded, last) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
+        Scout { disk, patterns, roots, excluded, excludes_names: true, last }
+    }
+
+    /// For a search of what became of a file that was read: its copies and archives may have names that are excluded. What they are is
+    /// shown by their content.
+    pub fn for_copies(disk: &'a D, patterns: &'a Patterns) -> Scout<'a, D> {
+        Scout { excludes_names: false, ..Scout::new(disk, patterns) }
     }
 
     fn links(&self) -> Links {
@@ -154,16 +185,17 @@ impl<'a, D: Disk> Scout<'a, D> {
         {
             return Ok(place.clone());
         }
-        let handle = self.disk.locate(base, path, self.links()).map_err(refused)?;
+        let handle = fixed::locate(self.disk, base, path, self.links()).map_err(refused)?;
         let (stat, real) = (handle.stat()?, handle.path()?);
         if stat.kind != FileKind::Directory {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        if self.patterns.links.follow && real != path {
+        let is_behind_link = real != path;
+        if is_behind_link && (self.patterns.links.follow || !self.patterns.excludes.are_none()) {
             self.judge(&real)?;
         }
         self.patterns.own.refuse_directory(&real, &stat)?;
-        let place = Rc::new(Place { handle, stat, real });
+        let place = Rc::new(Place { handle, stat, real, is_behind_link });
         *self.last.borrow_mut() = Some((base.to_path_buf(), path.to_path_buf(), place.clone()));
         Ok(place)
     }
@@ -221,14 +253,23 @@ impl<'a, D: Disk> Scout<'a, D> {
             return Ok(());
         }
         let Place { stat: directory, real, .. } = place;
+        let path = real.join(name);
+        if place.is_behind_link && self.excludes_names && !self.patterns.excludes.are_none() {
+            self.judge(&path)?;
+        }
         let is_trusted = || {
             let is_owners = directory.owner == 0 || directory.owner == stat.owner;
             is_owners && directory.mode & OTHERS_WRITE == 0
         };
-        if stat.links > 1 && self.patterns.links.hard == HardLinks::Trusted && !is_trusted() {
-            return Err(Refusal::HardLink(*stat).into());
+        if self.patterns.links.hard == HardLinks::Trusted && !is_trusted() {
+            if stat.links > 1 {
+                self.patterns.suspects.note(stat);
+            }
+            if stat.links > 1 || self.patterns.suspects.has(stat) {
+                return Err(Refusal::HardLink(*stat).into());
+            }
         }
-        self.patterns.own.refuse(&real.join(name), stat)
+        self.patterns.own.refuse(&path, stat)
     }
 
     /// Whether links may lead to this path, which has none.
@@ -244,8 +285,12 @@ impl<'a, D: Disk> Scout<'a, D> {
     /// Whether a path without links is excluded, by this name or by one under which a pattern knows it.
     fn is_excluded(&self, real: &Path) -> bool {
         let written = |root: &Root| Some(root.written.join(real.strip_prefix(&root.real).ok()?));
-        self.patterns.excludes(real)
-            || self.roots().iter().filter_map(written).any(|path| self.patterns.excludes(&path))
+        let named = self.excluded.get_or_init(|| {
+            self.resolved(self.patterns.excludes.directories().collect(), |path| self.disk.canonical(path))
+        });
+        let others = self.roots().iter().chain(named).filter(|root| root.written != root.real);
+        let excludes = &self.patterns.excludes;
+        excludes.match_path(real) || others.filter_map(written).any(|path| excludes.match_path(&path))
     }
 
     /// The outermost root above a path without links.
@@ -258,11 +303,15 @@ impl<'a, D: Disk> Scout<'a, D> {
         self.roots.get_or_init(|| {
             let bases = self.patterns.bases.iter().map(|base| &base.1);
             let targets = self.patterns.links.targets.iter().filter(|_| self.patterns.links.follow);
-            let mut written: Vec<&PathBuf> = bases.chain(targets).collect();
-            written.sort_unstable();
-            written.dedup();
-            let root = |path: &PathBuf| Some(Root { real: self.disk.canonical(path).ok()?, written: path.clone() });
-            written.into_iter().filter_map(root).collect()
+            // What a stranger's link leads to is no place for other links to lead to.
+            self.resolved(bases.chain(targets).collect(), |path| fixed::resolve(self.disk, path))
         })
+    }
+
+    fn resolved(&self, mut written: Vec<&PathBuf>, resolve: impl Fn(&Path) -> io::Result<PathBuf>) -> Vec<Root> {
+        written.sort_unstable();
+        written.dedup();
+        let root = |path: &PathBuf| Some(Root { real: resolve(path).ok()?, written: path.clone() });
+        written.into_iter().filter_map(root).collect()
     }
 }

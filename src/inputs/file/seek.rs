@@ -74,7 +74,7 @@ pub struct Candidate {
 impl Candidate {
     /// Opens it, unless it has changed. Blocks.
     pub fn open<D: Disk>(&self, disk: &D, patterns: &Patterns) -> io::Result<Content<D::File>> {
-        let scout = Scout::new(disk, patterns);
+        let scout = Scout::for_copies(disk, patterns);
         let at = Where { directory: self.path.parent().unwrap_or(Path::new("/")).to_path_buf(), real: self.real };
         let spot = scout.find_in(&*at.place(&scout)?, self.path.file_name().unwrap_or_default())?;
         let file = spot.handle.open(Open::Read)?;
@@ -164,7 +164,8 @@ pub fn seek<D: Disk>(
     for sought in all {
         by_number.entry(sought.descriptor.identity.inode.number).or_default().push(sought);
     }
-    let search = Search { scout: Scout::new(disk, patterns), followed, by_number, rules, heads: RefCell::new(heads) };
+    let search =
+        Search { scout: Scout::for_copies(disk, patterns), followed, by_number, rules, heads: RefCell::new(heads) };
     let mut directories: HashMap<PathBuf, Listed> = HashMap::new();
     let mut one = |sought: &Sought| {
         let mut reachable = false;

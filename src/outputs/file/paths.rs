@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use tailwater_shards::env::{Disk, FileKind};
+use tailwater_shards::env::{Disk, FileKind, Stat};
 
 /// Permission bits of directories.
 const STICKY: u32 = 0o1000;
@@ -90,16 +90,33 @@ pub fn open_to_others<D: Disk>(template: &PathTemplate, disk: &D) -> Option<(Pat
     all.filter_map(|directory| Some((directory, disk.stat(directory).ok()?))).find_map(|(directory, stat)| {
         // Where only owners may rename and remove, others can do nothing to the next directory; but they can make new files.
         let is_guarded = stat.mode & STICKY != 0 && directory != real && directory != fixed;
-        let what = match stat.owner {
-            owner if owner != 0 && owner != disk.user() => format!("belongs to the user with the number {owner}"),
-            _ if stat.mode & OTHERS_WRITE != 0 && !is_guarded => "can be written by every user".to_owned(),
-            _ if stat.mode & GROUP_WRITES != 0 && !is_guarded => {
-                "can be written by every member of its group".to_owned()
-            }
-            _ => return None,
-        };
-        Some((directory.to_owned(), what))
+        Some((directory.to_owned(), others_may(&stat, is_guarded, disk)?))
     })
+}
+
+/// The same for a directory where an input begins to look: who else can put another one in its place. Others may write to the
+/// directory itself, and what a group may do is not asked: it can make no link there that is followed, and on many hosts
+/// `/var/log` belongs to one. May block.
+pub fn exchanged_by_others<D: Disk>(fixed: &Path, disk: &D) -> Option<(PathBuf, String)> {
+    let real = resolved(fixed, disk).unwrap_or_else(|_| fixed.to_owned());
+    let above = |path: &'_ Path| path.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
+    above(&real).into_iter().chain(above(fixed)).find_map(|directory| {
+        let stat = disk.stat(&directory).ok()?;
+        let what = others_may(&Stat { mode: stat.mode & !GROUP_WRITES, ..stat }, stat.mode & STICKY != 0, disk)?;
+        Some((directory, what))
+    })
+}
+
+/// What others may do to a directory, as a clause about it. If it is guarded, only owners may do something to what is in it.
+fn others_may<D: Disk>(stat: &Stat, is_guarded: bool, disk: &D) -> Option<String> {
+    match stat.owner {
+        owner if owner != 0 && owner != disk.user() => Some(format!("belongs to the user with the number {owner}")),
+        _ if stat.mode & OTHERS_WRITE != 0 && !is_guarded => Some("can be written by every user".to_owned()),
+        _ if stat.mode & GROUP_WRITES != 0 && !is_guarded => {
+            Some("can be written by every member of its group".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// A path with the symbolic links resolved in the part that exists.

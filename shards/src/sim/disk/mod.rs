@@ -19,7 +19,7 @@ pub use file::{SimFile, SimLock, SimMap};
 pub use outside::Outside;
 
 use crate::env::located::ByPath;
-use crate::env::{DirEntry, Disk, FileKind, Monotonic, Open, Sabotage, Stat, Timestamp};
+use crate::env::{DirEntry, Disk, FileKind, Link, Monotonic, Open, Sabotage, Stat, Timestamp};
 use faults::{dead, due};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -220,6 +220,16 @@ impl Disk for SimDisk {
         let mut state = self.blocking("is_link")?;
         let id = state.place(path, false)?.0.id.ok_or_else(|| error(libc::ENOENT))?;
         Ok(matches!(state.inode(id)?.node, Node::Link(_)))
+    }
+
+    fn link(&self, path: &Path) -> io::Result<Option<Link>> {
+        let mut state = self.blocking("link")?;
+        let id = state.place(path, false)?.0.id.ok_or_else(|| error(libc::ENOENT))?;
+        let inode = state.inode(id)?;
+        Ok(match &inode.node {
+            Node::Link(target) => Some(Link { target: target.clone(), owner: inode.owner }),
+            _ => None,
+        })
     }
 
     /// Groups have numbers only.

@@ -160,6 +160,14 @@ impl Outside {
         Ok(())
     }
 
+    /// Gives a symbolic link to another user.
+    pub fn set_link_owner(&self, link: impl AsRef<Path>, owner: u32) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let id = named(&mut state, link.as_ref())?.id.ok_or_else(|| error(libc::ENOENT))?;
+        state.inode(id)?.owner = owner;
+        Ok(())
+    }
+
     /// Gives a file another name, which must be free.
     pub fn hard_link(&self, file: impl AsRef<Path>, name: impl AsRef<Path>) -> io::Result<()> {
         let mut state = self.disk.state();
@@ -196,6 +204,14 @@ impl Outside {
         let mut state = self.disk.state();
         let id = state.find(path.as_ref())?;
         state.inode(id)?.owner = owner;
+        Ok(())
+    }
+
+    /// Changes the permission bits of a file.
+    pub fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let id = state.find(path.as_ref())?;
+        state.inode(id)?.access.mode = Some(mode);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! at (see [`super::sweep`]).
 
 use super::super::discover::{Below, Found, Listed, Request, Scope, Stamp};
+use super::super::scout::Refusal;
 use super::Home;
 use super::directory::Directory;
 use std::ffi::OsStr;
@@ -20,6 +21,13 @@ impl<E: Env> Home<'_, E> {
         let path = request.directory;
         match found {
             Found::Missing => self.directory_missing(&path),
+            Found::Refused(error) => {
+                let is_base = self.directories.get(&path).is_some_and(|directory| directory.found_under.is_none());
+                if let Some(refusal) = Refusal::of(&error).filter(|_| is_base) {
+                    self.tell_once(&path, &error, "nothing is read there", refusal.help());
+                }
+                self.directory_missing(&path);
+            }
             Found::Failed(error) => {
                 self.tell_once(&path, &error, "the directory cannot be read", "check its permissions");
             }

@@ -273,8 +273,8 @@ impl<E: Env> Home<'_, E> {
     ) -> FileId {
         let id = self.next_id;
         self.next_id += 1;
-        let before = self.generations_before(id, path);
-        let with = before.iter().find_map(|id| self.files.get(id)).map(|known| known.shard);
+        let (before, beside) = self.generations_before(id, path, followed.owner);
+        let with = beside.and_then(|id| self.files.get(&id)).map(|known| known.shard);
         let shard = with.unwrap_or_else(|| self.least_loaded());
         if let Some(load) = &mut self.loads[shard.index()] {
             *load += 1;

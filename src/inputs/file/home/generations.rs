@@ -1,8 +1,9 @@
 //! The generations of a log, which are read oldest first.
 //!
 //! Guarantees: a file whose name is the name of a log plus a number or date is a generation of this log, and is read before the
-//! next generation (see [`super::super::owner`]). The name alone is not enough: the log must exist or have existed. Also here:
-//! files that continue after an input that has a different name now.
+//! next generation (see [`super::super::owner`]). The name alone is not enough: the log must exist or have existed. A file waits only
+//! for files of its own owner and of root, because others could make theirs take as long as they like. Also here: files that
+//! continue after an input that has a different name now.
 
 use super::super::copies::{originals, undated};
 use super::super::post::FileId;
@@ -13,15 +14,27 @@ use tailwater_shards::counted::counted;
 use tailwater_shards::env::Env;
 use tailwater_shards::wal::SourceState;
 
+/// The user whose files are waited for by files of all users.
+const ROOT: u32 = 0;
+
 impl<E: Env> Home<'_, E> {
-    /// The generations that must be read before the file `id`, which was found at `path`.
-    pub(super) fn generations_before(&mut self, id: FileId, path: &Path) -> Vec<FileId> {
-        let root = self.log_of(path);
-        let before = self.latest.insert(root, id).filter(|earlier| self.files.contains_key(earlier));
-        if self.latest.len() > 2 * self.files.len() + 64 {
-            self.latest.retain(|_, latest| *latest == id || self.files.contains_key(latest));
+    /// The generations that must be read before the file `id`, which was found at `path` and belongs to `owner`. And the one whose shard
+    /// it gets, so that all are on one shard.
+    pub(super) fn generations_before(&mut self, id: FileId, path: &Path, owner: u32) -> (Vec<FileId>, Option<FileId>) {
+        let log = self.log_of(path);
+        let beside = self.latest.insert(log.clone(), id);
+        let by_root = self.latest_of.get(&(log.clone(), ROOT)).copied().filter(|_| owner != ROOT);
+        let by_owner = self.latest_of.insert((log, owner), id);
+        let most = 2 * self.files.len() + 64;
+        let is_there = |latest: &FileId| *latest == id || self.files.contains_key(latest);
+        if self.latest.len() > most {
+            self.latest.retain(|_, latest| is_there(latest));
         }
-        before.into_iter().collect()
+        if self.latest_of.len() > most {
+            self.latest_of.retain(|_, latest| is_there(latest));
+        }
+        let before = by_root.into_iter().chain(by_owner).filter(|earlier| self.files.contains_key(earlier)).collect();
+        (before, beside)
     }
 
     /// The log of which a file is a generation: the file itself, or the log whose name it has plus a number or date.

@@ -154,6 +154,8 @@ struct Home<'a, E: Env> {
     packed: Packed,
     /// The latest generation of each log.
     latest: HashMap<PathBuf, FileId>,
+    /// The same among the files of each user.
+    latest_of: HashMap<(PathBuf, u32), FileId>,
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
     told: HashMap<PathBuf, io::ErrorKind>,
@@ -217,6 +219,7 @@ impl<'a, E: Env> Home<'a, E> {
             packed_in: VecDeque::new(),
             packed: Packed::default(),
             latest: HashMap::new(),
+            latest_of: HashMap::new(),
             adopted: BTreeMap::new(),
             changed: BTreeSet::new(),
             loads,

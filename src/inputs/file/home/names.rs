@@ -110,6 +110,12 @@ impl<E: Env> Home<'_, E> {
             directory.names.get(&entry.name).is_some_and(|named| named.inode == inode)
                 && self.by_inode.contains_key(&inode)
         };
+        if let Some(Refusal::HardLink(stat)) = entry.refusal()
+            && self.by_inode.contains_key(&Inode::of(stat))
+        {
+            // It was read before it got another name, so that name may be its only one later.
+            self.patterns.suspects.clear(stat);
+        }
         match entry.stat {
             Ok(stat) => {
                 seen.insert(entry.name, stat);

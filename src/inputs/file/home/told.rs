@@ -13,10 +13,12 @@ const TOLD_MAX: usize = 16 * 1024;
 impl<E: Env> Home<'_, E> {
     /// Reports the patterns that match nothing at the start.
     pub(super) async fn tell_idle_patterns(&self) {
-        for glob in &self.patterns.idle {
+        let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
+        let look = move || patterns.idle(|path| disk.canonical(path).ok());
+        for glob in self.context.env.blocking(look).await {
             self.owner.error(&format!(
-                "exclude {glob}: it can match nothing that `include` matches; begin it as the pattern of `include`, or exclude \
-                 a name in every directory, as in `*.gz`"
+                "exclude {glob}: it can match nothing that `include` matches or links may lead to; begin it as the pattern of \
+                 `include`, or exclude a name in every directory, as in `*.gz`"
             ));
         }
         let offered = self.offered_paths();

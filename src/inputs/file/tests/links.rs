@@ -216,16 +216,122 @@ fn rotation_by_links_is_followed_where_it_is_not_trusted() {
         world.wait_for(4);
         world.wait(3);
         world.expect(&lines(&["one", "two", "three", "late"]));
-        // A name that is alone again is read, although nothing changes in its directory.
-        world.append("/other", "four\n");
-        world.rename("/log/app.log", "/log/app.log.2");
-        world.outside.hard_link("/other", "/log/app.log").expect("linked");
+    });
+}
+
+/// The pattern matches both names, so the new one is refused until it is the only one.
+#[test]
+fn second_name_of_a_followed_file_is_read_when_it_is_the_only_one() {
+    check(&["/log/app.log*"], |world| {
+        world.outside.set_owner("/log", 1000).expect("given");
+        world.append("/log/app.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.outside.hard_link("/log/app.log", "/log/app.log.1").expect("linked");
         world.wait(5);
         assert_eq!(skipped(world), 1);
-        world.outside.remove("/other").expect("removed");
-        world.wait_for(5);
-        world.wait(3);
+        world.outside.remove("/log/app.log").expect("removed");
+        world.append("/log/app.log", "two\n");
+        world.wait(60);
+        world.append("/log/app.log.1", "late\n");
+        world.wait_for(3);
+        world.expect(&lines(&["one", "two", "late"]));
         assert_eq!(skipped(world), 0);
+    });
+}
+
+/// The owner removes his name. What is left is the stranger's, in a directory of his own or in one where everybody may write.
+#[test]
+fn hard_link_that_was_refused_is_not_read_when_it_is_the_only_name() {
+    check(&["/log/*/*.log"], |world| {
+        for (directory, owner) in [("/log/eve", 1000), ("/log/all", 0)] {
+            world.outside.create_dir_all(directory).expect("made");
+            world.outside.set_owner(directory, owner).expect("given");
+        }
+        world.outside.set_mode("/log/all", 0o1777).expect("set");
+        for name in ["eve", "all"] {
+            let (original, link) = (format!("/private-{name}"), format!("/log/{name}/grab.log"));
+            world.append(&original, "secret\n");
+            world.outside.set_owner(&original, 1001).expect("given");
+            world.outside.hard_link(&original, link).expect("linked");
+        }
+        world.append("/log/eve/good.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(5);
+        assert_eq!(skipped(world), 2);
+        for original in ["/private-eve", "/private-all"] {
+            world.append(original, "more\n");
+            world.outside.remove(original).expect("removed");
+        }
+        world.wait(30);
+        world.expect(&lines(&["one"]));
+        assert_eq!(skipped(world), 2);
+        // Many files of the stranger's own push out none of another owner.
+        for number in 0..100 {
+            let path = format!("/own-{number}");
+            world.append(&path, "own\n");
+            world.outside.set_owner(&path, 1000).expect("given");
+            world.outside.hard_link(&path, format!("/log/all/{number}.log")).expect("linked");
+        }
+        world.wait(30);
+        world.rename("/log/eve/grab.log", "/log/eve/other.log");
+        world.wait(30);
+        world.expect(&lines(&["one"]));
+    });
+}
+
+/// The directory itself is not excluded, only what is in it: the path that leads there has another name than the pattern.
+#[test]
+fn exclude_applies_to_everything_behind_a_link_to_a_directory() {
+    for exclude in [
+        "/pods/closed/*",
+        "/pods/closed/**",
+        "/pods/closed/",
+        "/pods/closed/0.log",
+        "/pods//closed/./*",
+        "/alias/closed/*",
+        "/alias/closed/0.log",
+        "closed/",
+        "/pods/*/0.log",
+    ] {
+        check(&["/log/**"], |world| {
+            world.settings.exclude = vec![exclude.to_owned()];
+            world.follow_links_to(&["/pods"]);
+            for directory in ["/pods/closed/deep", "/pods/open", "/log/eve"] {
+                world.outside.create_dir_all(directory).expect("made");
+            }
+            world.outside.symlink("/pods", "/alias").expect("linked");
+            world.append("/pods/closed/0.log", "secret\n");
+            world.append("/pods/open/1.log", "one\n");
+            world.outside.symlink("/pods", "/log/eve/x").expect("linked");
+            world.outside.symlink("/pods/closed", "/log/eve/y").expect("linked");
+            world.outside.symlink("/alias/closed/0.log", "/log/eve/z.log").expect("linked");
+            world.start();
+            world.wait_for(1);
+            world.wait(15);
+            // While it is listed already.
+            world.append("/pods/closed/0.log", "secret\n");
+            world.wait(15);
+            world.expect(&lines(&["one"]));
+        });
+    }
+}
+
+/// A link in the fixed part is the administrator's, and what he excludes may be named by the path that it leads to.
+#[test]
+fn exclude_applies_behind_a_link_in_the_fixed_part() {
+    check(&["/entry/*/*.log"], |world| {
+        world.settings.exclude = vec!["/log/closed/*".to_owned()];
+        world.outside.create_dir_all("/log/closed").expect("made");
+        world.outside.create_dir_all("/log/open").expect("made");
+        world.outside.symlink("/log", "/entry").expect("linked");
+        world.append("/log/closed/0.log", "secret\n");
+        world.append("/log/open/0.log", "one\n");
+        world.start();
+        world.wait_for(1);
+        world.wait(15);
+        world.expect(&lines(&["one"]));
     });
 }
 
@@ -250,6 +356,8 @@ fn data_directory_is_not_read() {
 fn target_that_was_rotated_while_the_process_was_down_is_read_to_its_end() {
     for compressed in [false, true] {
         check(&["/log/containers/*.log"], |world| {
+            // That is said of names to be followed, not of what became of a file that was.
+            world.settings.exclude = vec!["*.gz".to_owned(), "/docker/1/*.1".to_owned()];
             world.follow_links_to(&["/log/pods", "/docker"]);
             for directory in ["/log/containers", "/log/pods/a", "/docker/1"] {
                 world.outside.create_dir_all(directory).expect("made");
@@ -277,6 +385,90 @@ fn target_that_was_rotated_while_the_process_was_down_is_read_to_its_end() {
             assert_eq!(world.lost(Lost::Deleted), 0);
         });
     }
+}
+
+/// What became of a file that was read is shown by its content, so its name may be excluded, also behind a link.
+#[test]
+fn archive_behind_a_link_is_found_although_its_name_is_excluded() {
+    check(&["/entry/*"], |world| {
+        world.settings.exclude = vec!["*.gz".to_owned()];
+        world.outside.symlink("/log", "/entry").expect("linked");
+        let all = numbered(0, 2_000);
+        world.append("/log/app.log", &text(&all[..1_000]));
+        world.start();
+        world.wait_for(1_000);
+        world.wait(2);
+        world.kill();
+        world.append("/log/app.log", &text(&all[1_000..]));
+        let whole = world.outside.read("/log/app.log").expect("there");
+        world.outside.write("/log/app.log.1.gz", &gzip(&whole)).expect("written");
+        world.outside.remove("/log/app.log").expect("removed");
+        world.start();
+        world.wait_for(all.len());
+        world.expect(&all);
+    });
+}
+
+/// The fixed part passes a link. Who made it, and whose the directory is that it leads to, decides.
+#[test]
+fn link_in_the_fixed_part_is_followed_if_its_maker_owns_what_it_leads_to() {
+    for (maker, owner, is_read) in
+        [(0, 1000, true), (0, 0, true), (1000, 1000, true), (1000, 0, false), (1000, 1001, false)]
+    {
+        for chain in [false, true] {
+            check(&["/home/eve/logs/*.log", "/log/*.log"], |world| {
+                world.outside.create_dir_all("/home/eve").expect("made");
+                world.outside.create_dir_all("/target").expect("made");
+                world.outside.set_owner("/target", owner).expect("given");
+                world.append("/target/app.log", "behind\n");
+                world.append("/log/app.log", "one\n");
+                world.outside.symlink("../../target", "/home/eve/link").expect("linked");
+                world.outside.set_link_owner("/home/eve/link", maker).expect("given");
+                // Root's link to it proves nothing.
+                match chain {
+                    true => world.outside.symlink("/home/eve/link", "/home/eve/logs").expect("linked"),
+                    false => world.rename("/home/eve/link", "/home/eve/logs"),
+                }
+                world.start();
+                world.wait_for(1 + usize::from(is_read));
+                world.wait(15);
+                let all = if is_read { lines(&["one", "behind"]) } else { lines(&["one"]) };
+                world.expect(&all);
+            });
+        }
+    }
+}
+
+/// Files are followed, and then their directory becomes a link. What a link below may lead to is not extended by that.
+#[test]
+fn fixed_part_that_becomes_a_link_of_a_stranger_is_left_alone() {
+    check(&["/home/eve/logs/*.log"], |world| {
+        make_secret(world);
+        world.follow_links_to(&["/home/eve/pods"]);
+        for directory in ["/home/eve/logs", "/log/aside"] {
+            world.outside.create_dir_all(directory).expect("made");
+            world.outside.set_owner(directory, 1000).expect("given");
+        }
+        world.append("/home/eve/logs/shadow.log", "one\n");
+        world.outside.symlink("/secret", "/home/eve/pods").expect("linked");
+        world.outside.set_link_owner("/home/eve/pods", 1000).expect("given");
+        world.outside.symlink("/secret/shadow.log", "/home/eve/logs/soft.log").expect("linked");
+        world.start();
+        world.wait_for(1);
+        world.wait(15);
+        world.rename("/home/eve/logs", "/home/eve/old");
+        world.outside.symlink("/secret", "/home/eve/logs").expect("linked");
+        world.outside.set_link_owner("/home/eve/logs", 1000).expect("given");
+        world.wait(30);
+        world.append("/secret/shadow.log", "secret\n");
+        world.wait(30);
+        world.outside.remove("/home/eve/logs").expect("removed");
+        world.rename("/home/eve/old", "/home/eve/logs");
+        world.append("/home/eve/logs/shadow.log", "two\n");
+        world.wait_for(2);
+        world.wait(3);
+        world.expect(&lines(&["one", "two"]));
+    });
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -389,3 +389,46 @@ fn files_that_are_renamed_again_and_again_do_not_stay_open() {
         assert_eq!(world.log.borrow().lines.len(), 400, "seed {seed}");
     }
 }
+
+/// In a directory where everybody may write, a stranger makes an older generation of somebody's log, and it takes long.
+#[test]
+fn generation_of_a_stranger_is_not_waited_for() {
+    for (owner, waits) in [(1000, false), (1001, true), (0, true)] {
+        check(&["/log/*"], |world| {
+            let mut all: Vec<String> = (0..5_000).map(|number| format!("{number:01000}")).collect();
+            world.append("/log/app.log.1", &text(&all));
+            world.append("/log/app.log", "newer\n");
+            world.outside.set_owner("/log/app.log.1", owner).expect("given");
+            world.outside.set_owner("/log/app.log", 1001).expect("given");
+            world.start();
+            world.wait_for(all.len() + 1);
+            let is_last = world.log.borrow().lines.last().is_some_and(|line| line == "newer");
+            assert_eq!(is_last, waits, "owner {owner}");
+            all.push("newer".to_owned());
+            world.expect(&all);
+        });
+    }
+}
+
+/// No output makes progress, so what is deleted is still to be read, and its space is not free.
+#[test]
+fn unread_bytes_of_deleted_files_are_shown() {
+    check(&["/log/*.log"], |world| {
+        let shown = |world: &World| world.sum(|counters| counters.unread_deleted_bytes.get());
+        let lines = numbered(0, 300_000);
+        world.start();
+        world.wait(1);
+        world.blocked.set(true);
+        world.append("/log/app.log", &text(&lines));
+        world.wait(4);
+        assert_eq!(shown(world), 0);
+        world.outside.remove("/log/app.log").expect("removed");
+        world.wait(10);
+        let unread = world.sum(|counters| counters.unread_bytes.get());
+        assert!(unread > 0 && shown(world) == unread, "{} of {unread}", shown(world));
+        world.blocked.set(false);
+        world.wait_for(lines.len());
+        world.wait(15);
+        assert_eq!(shown(world), 0);
+    });
+}
