@@ -4,10 +4,12 @@ use super::configuration::{self, FileArguments};
 use super::{Exit, output};
 use crate::app::{self, RunError, RunOptions};
 use crate::config::Plan;
+use crate::config::links::exchangeable_bases;
 use crate::config::plan::GivenUp;
 use crate::config::raw::wrong_name;
 use crate::telemetry::log::{self, LogError};
 use clap::Args;
+use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::stop::Stop;
 
 /// Run the collector; SIGTERM or SIGINT stops it after delivering what was read, a second signal at once
@@ -71,6 +73,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
+    loaded.warnings.problems.extend(exchangeable_bases(&loaded.plan, &RealDisk::new()));
     configuration::warn(&loaded);
     // Print the buffered log lines before the error.
     let counter = log.counter();

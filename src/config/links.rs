@@ -5,13 +5,14 @@
 
 use super::node::Node;
 use super::plan::Plan;
-use super::problem::{Problem, Span};
+use super::problem::{Problem, Severity};
 use crate::inputs::InputConfig;
 use crate::inputs::file::Settings;
 use crate::inputs::file::fixed;
 use crate::inputs::file::patterns::Patterns;
 use crate::inputs::file::scout::Refusal;
 use crate::outputs::file::paths::exchanged_by_others;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
 
@@ -30,7 +31,8 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
         let Ok(patterns) = Patterns::new(&settings.include, &settings.exclude, &here) else { continue };
         for index in 0..patterns.bases.len() {
             let span = root.span_at(&["inputs", &input.name, "include", &index.to_string()]);
-            problems.extend(exchangeable(&patterns.bases[index].1, disk, span));
+            let exchangeable = exchangeable(&patterns.bases[index].1, disk);
+            problems.extend(exchangeable.map(|problem| Problem { span: Some(span), ..problem }));
             let Some(link) = unfollowed(index, &patterns, settings, disk) else { continue };
             let problem = match link {
                 Link::Off(path) => Problem::warning(span, format!("{} is a symbolic link, and is not read", path.display()))
@@ -48,17 +50,29 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
     }
 }
 
+/// Warns of each directory where a pattern begins that others can exchange, for a start, which checks nothing else. May block.
+pub fn exchangeable_bases<D: Disk>(plan: &Plan, disk: &D) -> Vec<Problem> {
+    let here = disk.canonical(Path::new(".")).unwrap_or_else(|_| "/".into());
+    let mut bases = BTreeSet::new();
+    for input in plan.inputs.iter().filter(|input| input.used) {
+        let InputConfig::File(settings) = &input.settings else { continue };
+        let patterns = Patterns::new(&settings.include, &settings.exclude, &here);
+        bases.extend(patterns.into_iter().flat_map(|patterns| patterns.bases).map(|(_, base)| base));
+    }
+    bases.iter().filter_map(|base| exchangeable(base, disk)).collect()
+}
+
 /// Warns of a directory where a pattern begins that others can exchange, or where a link is in the way that is not followed.
-fn exchangeable<D: Disk>(base: &Path, disk: &D, span: Span) -> Option<Problem> {
+fn exchangeable<D: Disk>(base: &Path, disk: &D) -> Option<Problem> {
+    let warning = |what: String| Problem { severity: Severity::Warning, ..Problem::whole(what) };
     let refused = fixed::resolve(disk, base).err();
     if let Some(refusal) = refused.as_ref().and_then(Refusal::of) {
-        let problem = Problem::warning(span, refusal.to_string());
+        let problem = warning(refusal.to_string());
         return Some(problem.label("nothing is read there").help(refusal.help()).independent());
     }
     let (directory, what) = exchanged_by_others(base, disk)?;
-    let what = format!("{} {what}", directory.display());
     Some(
-        Problem::warning(span, what)
+        warning(format!("{} {what}", directory.display()))
             .label("who can write there decides which directory this is")
             .help("name a directory that only root and the user that runs Tailwater can move or replace")
             .independent(),

@@ -19,7 +19,7 @@ pub mod env;
 pub mod facts;
 pub mod files;
 mod hidden;
-mod links;
+pub mod links;
 pub mod literal;
 pub mod meetings;
 pub mod migrating;
