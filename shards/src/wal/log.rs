@@ -62,7 +62,7 @@ pub struct LogCounters {
     pub bytes: Counter,
     /// Frames appended.
     pub frames: Counter,
-    /// Events appended.
+    /// Events published: they survive the death of the process. Those that only memory holds are not counted yet.
     pub events: Counter,
     /// Events discarded before the log, according to its frames.
     pub discarded: Counter,

@@ -96,8 +96,10 @@ pub struct Writer<E: Env> {
     /// Where the next frame begins.
     offset: u64,
     staging: Staging,
-    /// Ends of the groups that are not published yet, with the sequences of their last frames.
-    unpublished: VecDeque<(Place, Sequence)>,
+    /// Groups that are not published yet.
+    unpublished: VecDeque<Unpublished>,
+    /// Events of all groups since this start, published or not.
+    events: u64,
     mark: Mark,
     /// Sequence of the next frame.
     next: Sequence,
@@ -128,6 +130,15 @@ pub struct Writer<E: Env> {
     refused: bool,
     /// Snapshots without space for all positions.
     crowded: Spell,
+}
+
+/// A group that is appended and not published.
+struct Unpublished {
+    end: Place,
+    /// The sequence of its last frame.
+    last: Sequence,
+    /// Events up to its end, since this start.
+    events: u64,
 }
 
 impl<E: Env> Writer<E> {
@@ -190,6 +201,7 @@ impl<E: Env> Writer<E> {
             offset,
             staging: Staging::at(offset),
             unpublished: VecDeque::new(),
+            events: 0,
             mark: Mark::default(),
             next,
             starts_epoch: true,
@@ -310,7 +322,8 @@ impl<E: Env> Writer<E> {
     /// Writes and publishes every group that was appended.
     pub fn flush(&mut self) -> Result<(), WalError> {
         self.check_poison()?;
-        self.unpublished.extend(self.mark.end.take().map(|end| (end, self.mark.last)));
+        let marked = self.mark.end.take();
+        self.unpublished.extend(marked.map(|end| Unpublished { end, last: self.mark.last, events: self.events }));
         self.write_staged()?;
         self.publish();
         Ok(())
@@ -469,7 +482,7 @@ impl<E: Env> Writer<E> {
 
     fn account(&mut self, frame: &FrameBuilder) {
         let counters = &self.log.counters;
-        counters.events.add(frame.event_count() as u64);
+        self.events += frame.event_count() as u64;
         counters.discarded.add(frame.discarded());
         frame.count_outputs(|output, events| self.log.count_appended(output, events));
         let when = Recorded { epoch: self.epoch, at: self.env.wall() };
@@ -492,19 +505,19 @@ impl<E: Env> Writer<E> {
         // A mark is covered by the frames after it.
         self.mark.end = None;
         let end = Place { segment: self.active.number, offset: self.offset };
-        self.unpublished.push_back((end, Sequence(self.next.0 - 1)));
+        self.unpublished.push_back(Unpublished { end, last: Sequence(self.next.0 - 1), events: self.events });
     }
 
     /// Publishes the groups that are completely in the file.
     fn publish(&mut self) {
         let written = Place { segment: self.active.number, offset: self.staging.written() };
         let mut whole = None;
-        while let Some(&(end, last)) = self.unpublished.front().filter(|(end, _)| *end <= written) {
-            whole = Some((end, last));
-            self.unpublished.pop_front();
+        while self.unpublished.front().is_some_and(|group| group.end <= written) {
+            whole = self.unpublished.pop_front();
         }
-        let Some((tail, last)) = whole else { return };
-        self.log.publish(tail, last);
+        let Some(Unpublished { end, last, events }) = whole else { return };
+        self.log.counters.events.set(events);
+        self.log.publish(end, last);
         if self.options.kind == WalType::Memory {
             self.sealed.clear();
             self.log.set_synced(last);

@@ -46,6 +46,7 @@ fn staged_groups_are_published_whole_and_written_as_if_appended() {
             assert_eq!(seen, (0..seen.len() as u64).collect::<Vec<_>>());
             assert!(ends.contains(&(seen.len() as u64)), "a reader sees whole groups");
             assert_eq!(writer.has_staged(), seen.len() as u64 != next);
+            assert_eq!(log.counters.events.get(), seen.len() as u64, "what is only in memory does not count");
             assert!(next - seen.len() as u64 <= 40, "what is not published is less than a block and a group");
             waited = waited.max(next - seen.len() as u64);
             while log.counters.standbys.get() < 3 && maintain(&mut writer).unwrap() {}
