@@ -48,12 +48,19 @@ fn read_that_cannot_be_kept_from_waiting_is_refused() {
     assert_eq!(file.read_at(&mut buffer, 0).expect("readable"), 64);
 }
 
-/// The kernel writes page by page, and shows everybody how far it is.
+/// The kernel writes page by page, and shows everybody how far it is. File systems differ in what waits for what.
 #[test]
 fn length_that_stays_when_writes_were_awaited_is_not_in_the_middle_of_one() {
-    const RECORD: usize = 20_000;
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("a");
+    no_length_is_torn(directory.path());
+    if let Some(mounted) = Mounted::xfs() {
+        no_length_is_torn(&mounted.at());
+    }
+}
+
+fn no_length_is_torn(directory: &Path) {
+    const RECORD: usize = 20_000;
+    let path = directory.join("a");
     let file = RealDisk::new().open(&path, Open::Create).expect("created");
     let length = || file.stat().expect("open").length as usize;
     let mut torn = 0;
@@ -84,11 +91,20 @@ struct Mounted {
 impl Mounted {
     /// An ext2, which has no call that reserves space. None if mounting is not possible.
     fn ext2(megabytes: u64) -> Option<Mounted> {
+        Mounted::new(megabytes, "mkfs.ext2", &["-q", "-F", "-m", "0"])
+    }
+
+    /// An XFS of the smallest size.
+    fn xfs() -> Option<Mounted> {
+        Mounted::new(300, "mkfs.xfs", &["-q", "-f"])
+    }
+
+    fn new(megabytes: u64, make: &str, options: &[&str]) -> Option<Mounted> {
         let directory = tempfile::tempdir().expect("a directory");
         let (image, at) = (directory.path().join("image"), directory.path().join("at"));
         std::fs::create_dir(&at).expect("a directory");
         std::fs::File::create(&image).and_then(|image| image.set_len(megabytes << 20)).expect("a sparse file");
-        let made = Command::new("mkfs.ext2").args(["-q", "-F", "-m", "0"]).arg(&image).output();
+        let made = Command::new(make).args(options).arg(&image).output();
         let mounted = made.and_then(|_| Command::new("mount").args(["-o", "loop"]).args([&image, &at]).output());
         match mounted {
             Ok(output) if output.status.success() => Some(Mounted { directory }),

@@ -27,6 +27,26 @@ fn no_more_is_removed_than_will_be_delivered_again() {
     }
 }
 
+/// What is not complete yet is not incomplete.
+#[test]
+fn line_that_another_program_is_just_writing_is_not_cut() {
+    for is_known in [true, false] {
+        let mut fixture = Fixture::new(constant());
+        fixture.delivered(&["{\"a\":1}"]);
+        let state = fixture.commit().expect("all is well");
+        fixture.pass(Duration::from_secs(4));
+        fixture.delivered(&["{\"a\":2}"]);
+        if !is_known {
+            fixture.disk().remove(EXTENTS).expect("it is there");
+        }
+        fixture.disk().begin_append("/out/x.log", b"the", b"irs\n").expect("it is there");
+        fixture.resume(Resume { state, again_bytes: None }).expect("nothing is in the way");
+        fixture.delivered(&["{\"a\":3}"]);
+        let expected = "{\"a\":1}\n{\"a\":2}\ntheirs\n{\"a\":3}\n";
+        assert_eq!(fixture.text("/out/x.log"), expected, "known: {is_known}");
+    }
+}
+
 /// A start finds that not everything comes again, and ends before its first commit. Then more has been read, and a later start is
 /// told of more bytes that come again than the file has after the commit: they are other ones.
 #[test]

@@ -503,7 +503,7 @@ impl<D: Disk> Writer<D> {
         Ok(Some(Restored { file, hold, length: found.length.min(found.known.length) }))
     }
 
-    /// Removes only an incomplete line or member after the commit. Returns none if the file is not to be used.
+    /// Removes only an incomplete line or member after the commit, if nobody is writing. Returns none if the file is not to be used.
     fn keep_whole(
         &mut self,
         found: &Found,
@@ -519,6 +519,13 @@ impl<D: Disk> Writer<D> {
                 // Nothing readable can follow unreadable content.
                 Whole::Unreadable if !found.is_moved() => return self.set_aside(&known.path).map(|()| None),
                 Whole::Unreadable => return Ok(None),
+            }
+        }
+        if kept < length {
+            // What another program is just writing is not incomplete.
+            file.await_writes()?;
+            if file.stat()?.length != length {
+                kept = length;
             }
         }
         if kept < length {
