@@ -65,10 +65,23 @@ pub trait Located: Sized + Send + 'static {
     fn make_dir(&self, name: &OsStr, mode: u32) -> io::Result<()>;
     /// Gives a name in this directory to another one, perhaps in another directory, and replaces what has that one.
     fn rename(&self, from: &OsStr, directory: &Self, to: &OsStr) -> io::Result<()>;
+    /// The same, but replaces nothing: `AlreadyExists` if something has that name. Where the file system cannot do both in one
+    /// step, something may take the name in between.
+    fn rename_new(&self, from: &OsStr, directory: &Self, to: &OsStr) -> io::Result<()> {
+        rename_if_free(self, from, directory, to)
+    }
     /// Removes a name that is no directory from this directory.
     fn remove(&self, name: &OsStr) -> io::Result<()>;
     /// Makes the names in this directory durable.
     fn sync_names(&self) -> io::Result<()>;
+}
+
+/// [`Located::rename_new`] in two steps.
+pub fn rename_if_free<L: Located>(old: &L, from: &OsStr, new: &L, to: &OsStr) -> io::Result<()> {
+    match new.stat_name(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => old.rename(from, new, to),
+        found => found.and(Err(io::ErrorKind::AlreadyExists.into())),
+    }
 }
 
 /// [`Located`] on a disk that only knows paths. What a name leads to now is compared with what was found at each use: something

@@ -7,7 +7,7 @@
 //! no disk waiting.
 
 use super::disk::{RealDisk, RealFile, counted};
-use crate::env::located::{ByPath, Links, Located, single};
+use crate::env::located::{ByPath, Links, Located, rename_if_free, single};
 use crate::env::{Access, DirEntry, FileKind, Open, Stat, Timestamp};
 use std::ffi::{CString, OsStr};
 use std::fs;
@@ -124,6 +124,14 @@ fn may_wait(file: RawFd) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Renames in one step, if nothing has the new name.
+fn rename_at(old: &OwnedFd, from: &CString, new: &OwnedFd, to: &CString) -> io::Result<()> {
+    let (old, new, flags) = (old.as_raw_fd(), new.as_raw_fd(), libc::RENAME_NOREPLACE);
+    // SAFETY: the names end in zero and live through the call; the descriptors are open.
+    let outcome = unsafe { libc::syscall(libc::SYS_renameat2, old, from.as_ptr(), new, to.as_ptr(), flags) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn done(outcome: libc::c_int) -> io::Result<()> {
@@ -271,6 +279,19 @@ impl Located for RealLocated {
             }
             (Inner::Memory(old), Inner::Memory(new)) => old.rename(from, new, to),
             _ => Err(io::Error::from_raw_os_error(libc::EXDEV)),
+        }
+    }
+
+    fn rename_new(&self, from: &OsStr, directory: &RealLocated, to: &OsStr) -> io::Result<()> {
+        let (Inner::Handle(old), Inner::Handle(new)) = (&self.0, &directory.0) else {
+            return rename_if_free(self, from, directory, to);
+        };
+        match rename_at(old, &text(Path::new(single(from)?))?, new, &text(Path::new(single(to)?))?) {
+            // The file system cannot do it in one step (NFS), or the kernel.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+                rename_if_free(self, from, directory, to)
+            }
+            outcome => outcome,
         }
     }
 

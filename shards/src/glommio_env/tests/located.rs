@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Barrier;
 
 fn disk_and_base() -> (RealDisk, tempfile::TempDir) {
     let base = tempfile::tempdir().expect("a directory");
@@ -134,6 +135,45 @@ fn names_are_made_moved_and_removed_in_their_directory_only() {
     assert_eq!(fs::read_to_string(base.path().join("in/deep/c.log")).expect("there"), "line");
     deep.remove(OsStr::new("c.log")).expect("removed");
     assert!(!base.path().join("in/deep/c.log").exists());
+}
+
+/// A stranger makes the name just when something is to get it: a look before the rename would not notice.
+#[test]
+fn name_that_must_be_free_is_never_replaced() {
+    const ROUNDS: usize = 4_000;
+    let (disk, base) = disk_and_base();
+    let directory = find(&disk, base.path(), "in", Links::Refuse).expect("there");
+    let wanted = base.path().join("in/wanted");
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        let strangers = scope.spawn(|| {
+            let made = (0..ROUNDS).map(|_| {
+                barrier.wait();
+                let made = fs::File::create_new(&wanted).is_ok();
+                barrier.wait();
+                made
+            });
+            made.collect::<Vec<bool>>()
+        });
+        let ours = (0..ROUNDS).map(|round| {
+            let name = format!("ours-{round}");
+            fs::write(base.path().join("in").join(&name), "ours").expect("written");
+            let _ = fs::remove_file(&wanted);
+            barrier.wait();
+            let renamed = directory.rename_new(OsStr::new(&name), &directory, OsStr::new("wanted"));
+            barrier.wait();
+            renamed.map_err(|error| error.kind())
+        });
+        let ours: Vec<_> = ours.collect();
+        for (ours, theirs) in ours.into_iter().zip(strangers.join().expect("no panic")) {
+            assert_eq!(ours, if theirs { Err(ErrorKind::AlreadyExists) } else { Ok(()) });
+        }
+    });
+    symlink("nowhere", base.path().join("in/link")).expect("linked");
+    for taken in ["link", "deep"] {
+        let refused = directory.rename_new(OsStr::new("a.log"), &directory, OsStr::new(taken)).expect_err("taken");
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{taken}");
+    }
 }
 
 #[test]

@@ -98,12 +98,10 @@ impl<D: Disk> Writer<D> {
         let Place { directory, name } = self.places.place(path)?;
         for number in 1..=ASIDE_MAX {
             let aside = ending(&name, format_args!(".aside-{number}"));
-            match directory.stat_name(&aside) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(_) => continue,
+            match directory.rename_new(&name, &directory, &aside) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                renamed => renamed?,
             }
-            directory.rename(&name, &directory, &aside)?;
             directory.sync_names()?;
             if self.options.blames_events && self.places.is_among_others(path) {
                 self.offend(path.as_os_str().as_bytes());
