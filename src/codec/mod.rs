@@ -7,6 +7,7 @@ pub mod framing;
 pub mod json;
 pub mod layout;
 pub mod marked;
+pub mod matches;
 pub mod moment;
 pub mod nuls;
 pub mod path;

@@ -1,10 +1,11 @@
 //! Regular expressions in the configuration.
 //!
-//! Guarantees: compiled once, when the configuration is read, into bounded memory. The time of a search is proportional to the
-//! length of the text, whatever the pattern and the text are.
+//! Guarantees: compiled once, when the configuration is read, into bounded memory. The time of a single search is proportional to
+//! the length of the text, whatever the pattern and the text are. For all matches in a text, see [`super::matches`].
 
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
+use regex_syntax::hir::Hir;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
@@ -29,10 +30,19 @@ impl Pattern {
         &self.source
     }
 
+    /// Compiles a pattern for texts that are UTF-8; an error says what is wrong with it.
+    pub fn new(source: &str) -> Result<Pattern, String> {
+        Ok(Pattern { source: source.to_owned(), regex: compile(source, true)? })
+    }
+
     /// Whether it matches only the empty string, such as `` or `^`.
     pub fn is_empty(&self) -> bool {
-        let config = syntax::Config::new().nest_limit(NEST_MAX);
-        syntax::parse_with(&self.source, &config).is_ok_and(|parsed| parsed.properties().maximum_len() == Some(0))
+        self.parsed().is_some_and(|parsed| parsed.properties().maximum_len() == Some(0))
+    }
+
+    /// Its syntax.
+    pub fn parsed(&self) -> Option<Hir> {
+        syntax::parse_with(&self.source, &syntax::Config::new().nest_limit(NEST_MAX)).ok()
     }
 
     /// The compiled form, for texts that are UTF-8.
@@ -80,8 +90,7 @@ impl<'de> Deserialize<'de> for Pattern {
                 f.write_str("a regular expression such as '^GET /(\\w+)'")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Pattern, E> {
-                let regex = compile(text, true).map_err(E::custom)?;
-                Ok(Pattern { source: text.to_owned(), regex })
+                Pattern::new(text).map_err(E::custom)
             }
         }
         deserializer.deserialize_str(Form)

@@ -54,7 +54,8 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "replaces secrets in strings with asterisks";
     const EXAMPLE: &'static str = "redact: {presets: [email, card, bearer], patterns: ['tok_\\w+']}\n";
     const SAMPLE: &'static str = r#"{"message":"ann@example.com paid with 4111 1111 1111 1111","auth":["Bearer eyJhbGciOi","tok_8fj2"],"order":4711}"#;
-    const FAILURE: &'static str = "the event is too large for a new value, so the field is removed";
+    const FAILURE: &'static str = "the event is too large for a new value, so the field is removed; or a string takes too much work to be \
+                                   searched, so all of it is replaced";
 
     fn check(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
@@ -75,16 +76,17 @@ impl Verb for Settings {
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
         let mut with = Vec::new();
         escape_json_into(self.with.as_bytes(), &mut with);
-        let patterns = self.patterns.iter().map(|pattern| Finder::pattern(pattern.regex()));
+        let patterns = self.patterns.iter().map(Finder::pattern);
         let places = self.fields.iter().flatten();
         Box::new(Redact {
             places: self.fields.is_some().then(|| places.map(|path| Place::new(path, opening)).collect()),
             work: Work {
-                finders: self.presets.iter().map(|preset| Finder::preset(*preset)).chain(patterns).collect(),
+                finders: self.presets.iter().map(|preset| Finder::Preset(*preset)).chain(patterns).collect(),
                 with,
                 found: Vec::new(),
                 unescaped: Vec::new(),
                 card: self.presets.contains(&Preset::Card),
+                is_over: false,
             },
             fields: Vec::new(),
             made: Vec::new(),
@@ -108,20 +110,12 @@ struct Redact {
 
 impl Transform for Redact {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
-        let Redact { places: Some(places), work, out, failures, .. } = self else {
-            self.apply_to_all(record);
-            return Verdict::Keep;
-        };
-        for place in places {
-            out.clear();
-            place.leave_last(record);
-            let Some(value) = place.get(record) else { continue };
-            if work.value(value, out) && !place.put(record, out) {
-                // The new value does not fit, and the old one must not leave.
-                place.remove(record);
-                *failures += 1;
-            }
+        self.work.begin();
+        match &self.places {
+            Some(_) => self.apply_to_places(record),
+            None => self.apply_to_all(record),
         }
+        self.failures += u64::from(self.work.is_over);
         Verdict::Keep
     }
 
@@ -131,6 +125,20 @@ impl Transform for Redact {
 }
 
 impl Redact {
+    fn apply_to_places(&mut self, record: &mut Record<'_>) {
+        let Redact { places, work, out, failures, .. } = self;
+        for place in places.iter_mut().flatten() {
+            out.clear();
+            place.leave_last(record);
+            let Some(value) = place.get(record) else { continue };
+            if work.value(value, out) && !place.put(record, out) {
+                // The new value does not fit, and the old one must not leave.
+                place.remove(record);
+                *failures += 1;
+            }
+        }
+    }
+
     fn apply_to_all(&mut self, record: &mut Record<'_>) {
         let Redact { work, fields, made, out, .. } = self;
         out.clear();
@@ -177,9 +185,17 @@ struct Work {
     unescaped: Vec<u8>,
     /// Whether numbers are searched.
     card: bool,
+    /// Whether a string of the event took too much work.
+    is_over: bool,
 }
 
 impl Work {
+    /// Begins an event.
+    fn begin(&mut self) {
+        self.is_over = false;
+        self.finders.iter_mut().for_each(Finder::begin);
+    }
+
     /// Appends the value without its secrets. False, and nothing is appended, if it has none.
     fn value(&mut self, value: Value<'_>, out: &mut Vec<u8>) -> bool {
         match value {
@@ -197,11 +213,15 @@ impl Work {
         }
     }
 
-    /// Finds the secrets of a string.
+    /// Finds the secrets of a string. One that takes too much work is a secret as a whole.
     fn find(&mut self, text: &[u8]) -> bool {
         self.found.clear();
         for finder in &mut self.finders {
-            finder.find(text, &mut self.found);
+            if finder.find(text, &mut self.found).is_err() {
+                self.is_over = true;
+                self.found.push(0..text.len());
+                break;
+            }
         }
         !self.found.is_empty()
     }
@@ -262,7 +282,7 @@ impl Work {
             return;
         }
         self.found.clear();
-        Finder::preset(Preset::Card).find(&json[between.clone()], &mut self.found);
+        Preset::Card.find(&json[between.clone()], &mut self.found);
         for range in &self.found {
             let (start, end) = (between.start + range.start, between.start + range.end);
             // Spaces and dashes between digits are not part of a JSON number, and a part of a number cannot become a string.
@@ -302,11 +322,12 @@ mod tests {
     #[test]
     fn value_without_secrets_is_not_copied() {
         let mut work = super::Work {
-            finders: vec![Finder::preset(Preset::Email)],
+            finders: vec![Finder::Preset(Preset::Email)],
             with: b"***".to_vec(),
             found: Vec::new(),
             unescaped: Vec::new(),
             card: false,
+            is_over: false,
         };
         let mut out = Vec::new();
         assert!(!work.nested(br#"{"a":["","x",{"b":"y"}],"c":[1,"z"]}"#, &mut out));
@@ -343,6 +364,22 @@ mod tests {
         let list = "- redact: {patterns: ['b+', 'abbc', 'x*'], with: \"-\"}";
         assert_eq!(one(list, r#"{"a":"abbc bb"}"#), r#"{"a":"- -"}"#);
         assert_eq!(one("- redact: {patterns: ['x']}", r#"{"a":"xx"}"#), r#"{"a":"******"}"#, "neighbours are two");
+    }
+
+    /// Each match looks for a `b` up to the end.
+    #[test]
+    fn string_that_takes_too_much_work_does_not_leave_and_the_others_are_searched() {
+        let event =
+            |count: usize| format!(r#"{{"file":"f","a":["{}","x"],"c":"b a@b.de","d":"ccab"}}"#, "a".repeat(count));
+        let out = r#"{"file":"f","a":["***","x"],"c":"b ***","d":"cc***"}"#;
+        for fields in ["", ", fields: [a, c, d]"] {
+            let list = format!("- redact: {{patterns: ['a(.*b)?'], presets: [email]{fields}}}");
+            let mut bench = Bench::try_new(&list).expect("valid");
+            assert_eq!(bench.event(&event(3)), Some(out.replacen("***", &"***".repeat(3), 1)));
+            assert_eq!(bench.failures(), 0);
+            assert_eq!(bench.event(&event(10_000)).as_deref(), Some(out));
+            assert_eq!(bench.failures(), 1);
+        }
     }
 
     #[test]

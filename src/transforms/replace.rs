@@ -3,13 +3,10 @@
 use super::place::{Place, push_json};
 use super::text::string;
 use super::{Opening, Transform, Verb, Verdict};
+use crate::codec::matches::Matches;
 use crate::codec::path::Path;
 use crate::codec::pattern::Pattern;
 use crate::config::component::Mistake;
-use regex_automata::Input;
-use regex_automata::meta::{Cache, Regex};
-use regex_automata::util::captures::Captures;
-use regex_automata::util::iter::Searcher;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tailwater_shards::limits::COMPUTED_BYTES_MAX;
@@ -91,7 +88,7 @@ impl Verb for Settings {
     const SUMMARY: &'static str = "replaces the matches of a pattern in a string";
     const EXAMPLE: &'static str = "replace: {field: path, pattern: '/users/\\d+(/|$)', with: \"/users/{id}$1\"}\n";
     const SAMPLE: &'static str = r#"{"method":"GET","path":"/users/4711/orders"}"#;
-    const FAILURE: &'static str = "the new string would be too long";
+    const FAILURE: &'static str = "the new string would be too long, or it takes too much work to find all matches";
 
     fn check(&self) -> Vec<Mistake> {
         let help = "write `$${1}x` for a group before letters, and `$$` for a dollar sign";
@@ -99,12 +96,9 @@ impl Verb for Settings {
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Box<dyn Transform> {
-        let regex = self.pattern.regex().clone();
         Box::new(Replace {
             place: Place::new(&self.field, opening),
-            cache: regex.create_cache(),
-            captures: regex.create_captures(),
-            regex,
+            matches: Matches::new(&self.pattern),
             parts: self.parts().unwrap_or_default(),
             first_only: self.first_only,
             unescaped: Vec::new(),
@@ -117,9 +111,7 @@ impl Verb for Settings {
 
 struct Replace {
     place: Place,
-    regex: Regex,
-    cache: Cache,
-    captures: Captures,
+    matches: Matches,
     parts: Vec<Part>,
     first_only: bool,
     unescaped: Vec<u8>,
@@ -130,23 +122,14 @@ struct Replace {
 
 impl Transform for Replace {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
-        let Replace { place, regex, cache, captures, parts, first_only, unescaped, replaced, json, failures } = self;
+        let Replace { place, matches, parts, first_only, unescaped, replaced, json, failures } = self;
         let Some(value) = place.get(record) else { return Verdict::Keep };
         let Some(text) = string(value, unescaped) else { return Verdict::Keep };
         let has_groups = parts.iter().any(|part| matches!(part, Part::Group(_)));
-        let mut searcher = Searcher::new(Input::new(text));
-        let mut clean = 0;
+        let (mut clean, mut found, mut is_too_long) = (0, false, false);
         replaced.clear();
-        let mut found = false;
-        while let Some(hit) = searcher.advance(|input| {
-            Ok(match has_groups {
-                false => regex.search_with(cache, input),
-                true => {
-                    regex.search_captures_with(cache, input, captures);
-                    captures.get_match()
-                }
-            })
-        }) {
+        matches.begin();
+        let searched = matches.each(text, has_groups, |hit, captures| {
             found = true;
             replaced.extend_from_slice(&text[clean..hit.start()]);
             for part in &*parts {
@@ -159,13 +142,12 @@ impl Transform for Replace {
                 }
             }
             clean = hit.end();
-            if *first_only {
-                break;
-            }
-            if replaced.len() > COMPUTED_BYTES_MAX {
-                *failures += 1;
-                return Verdict::Keep;
-            }
+            is_too_long = replaced.len() > COMPUTED_BYTES_MAX;
+            !*first_only && !is_too_long
+        });
+        if searched.is_err() || is_too_long {
+            *failures += 1;
+            return Verdict::Keep;
         }
         if !found {
             return Verdict::Keep;
@@ -231,6 +213,22 @@ mod tests {
         let mut bench = Bench::try_new(&list).expect("valid");
         assert_eq!(bench.event(&event), Some(event));
         assert_eq!(bench.failures(), 1);
+    }
+
+    /// Each match looks for a `b` up to the end.
+    #[test]
+    fn matches_that_take_too_much_work_leave_the_event_as_it_is() {
+        for with in ["x", "$0"] {
+            let list = format!("- replace: {{field: a, pattern: 'a(.*b)?', with: \"{with}\"}}");
+            let mut bench = Bench::try_new(&list).expect("valid");
+            let event = |count: usize| format!("{{\"file\":\"f\",\"a\":\"{}\"}}", "a".repeat(count));
+            assert_eq!(bench.event(&event(99)), Some(event(99).replace("aaa", &with.replace("$0", "a").repeat(3))));
+            assert_eq!(bench.failures(), 0);
+            assert_eq!(bench.event(&event(10_000)), Some(event(10_000)));
+            assert_eq!(bench.failures(), 1);
+            bench.event(&event(100));
+            assert_eq!(bench.failures(), 0, "each event has its own work");
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Finds secrets in strings: email addresses, card numbers, IP addresses and tokens.
 //!
-//! Guarantees: one pass over the string for each kind, in time proportional to its length, without allocation. Where a string
+//! Guarantees: one pass over the string for each kind, in time proportional to its length, without allocation. Patterns of the
+//! configuration may take longer, within what [`crate::codec::matches`] allows for an event. Where a string
 //! alone cannot tell, it finds too much rather than too little. A long number alone is not a secret, nor is a time of day.
 
+use crate::codec::matches::{Matches, TooMuchWork};
+use crate::codec::pattern::Pattern;
 use memchr::{memchr, memchr2_iter};
-use regex_automata::Input;
-use regex_automata::meta::{Cache, Regex};
-use regex_automata::util::iter::Searcher;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::Ipv6Addr;
@@ -24,37 +24,50 @@ pub enum Preset {
     Bearer,
 }
 
+impl Preset {
+    /// Appends the ranges of the secrets in a string, which is UTF-8.
+    pub fn find(self, text: &[u8], found: &mut Vec<Range<usize>>) {
+        match self {
+            Preset::Email => emails(text, found),
+            Preset::Card => cards(text, found),
+            Preset::Ipv4 => ipv4(text, found),
+            Preset::Ipv6 => ipv6(text, found),
+            Preset::Bearer => bearers(text, found),
+        }
+    }
+}
+
 /// Searches for one kind of secret.
 pub enum Finder {
     Preset(Preset),
-    Pattern(Regex, Box<Cache>),
+    Pattern(Box<Matches>),
 }
 
 impl Finder {
-    pub fn preset(preset: Preset) -> Finder {
-        Finder::Preset(preset)
+    pub fn pattern(pattern: &Pattern) -> Finder {
+        Finder::Pattern(Box::new(Matches::new(pattern)))
     }
 
-    pub fn pattern(regex: &Regex) -> Finder {
-        Finder::Pattern(regex.clone(), Box::new(regex.create_cache()))
+    /// Begins an event.
+    pub fn begin(&mut self) {
+        if let Finder::Pattern(matches) = self {
+            matches.begin();
+        }
     }
 
     /// Appends the ranges of the matches. The string is UTF-8.
-    pub fn find(&mut self, text: &[u8], found: &mut Vec<Range<usize>>) {
+    pub fn find(&mut self, text: &[u8], found: &mut Vec<Range<usize>>) -> Result<(), TooMuchWork> {
         match self {
-            Finder::Preset(Preset::Email) => emails(text, found),
-            Finder::Preset(Preset::Card) => cards(text, found),
-            Finder::Preset(Preset::Ipv4) => ipv4(text, found),
-            Finder::Preset(Preset::Ipv6) => ipv6(text, found),
-            Finder::Preset(Preset::Bearer) => bearers(text, found),
-            Finder::Pattern(regex, cache) => {
-                let mut searcher = Searcher::new(Input::new(text));
-                while let Some(hit) = searcher.advance(|input| Ok(regex.search_with(cache, input))) {
-                    if !hit.is_empty() {
-                        found.push(hit.range());
-                    }
-                }
+            Finder::Preset(preset) => {
+                preset.find(text, found);
+                Ok(())
             }
+            Finder::Pattern(matches) => matches.each(text, false, |hit, _| {
+                if !hit.is_empty() {
+                    found.push(hit.range());
+                }
+                true
+            }),
         }
     }
 }
@@ -267,7 +280,7 @@ mod tests {
 
     fn found(preset: Preset, text: &str) -> Vec<&str> {
         let mut found = Vec::new();
-        Finder::preset(preset).find(text.as_bytes(), &mut found);
+        preset.find(text.as_bytes(), &mut found);
         found.into_iter().map(|range| &text[range]).collect()
     }
 
