@@ -8,6 +8,7 @@ use super::error::EvalError;
 use super::eval::{FieldValue, Fields, Machine, Scratch};
 use super::node::Node;
 use super::value::Value;
+use super::work::Work;
 use super::{PathIndex, Program};
 
 /// The number of bytes of a value that is shown.
@@ -27,16 +28,22 @@ struct Search<'a, 's, F: ?Sized> {
 }
 
 impl<'a, F: Fields + ?Sized> Search<'a, '_, F> {
+    /// The value of a part, with as much work as if it were the whole expression.
+    fn value(&mut self, node: &'a Node) -> Result<Value<'a>, EvalError> {
+        self.machine.work = Work::new();
+        self.machine.value(node, None)
+    }
+
     /// What is wrong with the innermost part that has no value; `tested` if it has to be true or false.
     fn find(&mut self, node: &'a Node, tested: bool) -> Option<String> {
-        let error = match self.machine.value(node, None) {
+        let error = match self.value(node) {
             Ok(Value::Bool(_)) => return None,
             Ok(value) => return tested.then(|| format!("wrong type: {} is not a bool", self.described(node, &value))),
             Err(error) => error,
         };
         if let Node::Choose(branches) = node {
             let [condition, yes, no] = &**branches;
-            let chosen = matches!(self.machine.value(condition, None), Ok(Value::Bool(true)));
+            let chosen = matches!(self.value(condition), Ok(Value::Bool(true)));
             return self.find(condition, true).or_else(|| self.find(if chosen { yes } else { no }, tested));
         }
         let tests = matches!(node, Node::And(_) | Node::Or(_) | Node::Not(_));
@@ -48,7 +55,7 @@ impl<'a, F: Fields + ?Sized> Search<'a, '_, F> {
     fn own(&mut self, node: &Node, operands: &[&'a Node], error: EvalError) -> String {
         let mut described = Vec::new();
         for operand in operands {
-            match self.machine.value(operand, None) {
+            match self.value(operand) {
                 Ok(value) => described.push(self.described(operand, &value)),
                 Err(_) => return self.program.explain(error),
             }

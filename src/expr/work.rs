@@ -7,9 +7,9 @@
 //!                    a string that a pattern searches                1 for each byte, in addition
 //! ```
 //!
-//! Guarantees: what a walk does, with all walks inside it, takes at most [`STEPS_BASE`] steps plus [`STEPS_PER_BYTE`] for each
-//! byte of its range. Beyond that, the evaluation fails, whatever the rest of the expression is. Outside of walks nothing is
-//! counted: each part of the expression reads the event once.
+//! Guarantees: all walks of an evaluation together take at most [`STEPS_BASE`] steps, plus [`STEPS_PER_BYTE`] for each byte of the
+//! range of a walk that is inside no other. Beyond that, the evaluation fails, whatever the rest of the expression is. Outside of
+//! walks nothing is counted: each part of the expression reads the event once.
 
 use super::PathIndex;
 use super::error::EvalError;
@@ -18,10 +18,10 @@ use super::json::distinct;
 use super::value::{List, Map, Text, Value};
 use crate::codec::json::find_last_field;
 
-/// The steps that each walk may take, whatever its range is: two nested walks over some 500 elements each.
+/// The steps that the walks of an evaluation may take, whatever their ranges are: two nested walks over some 500 elements each.
 pub const STEPS_BASE: u64 = 1 << 20;
 
-/// The further steps for each byte of the range. Two bytes are the shortest element, so each has at least eight steps.
+/// The further steps for each byte of a range. Two bytes are the shortest element, so each has at least eight steps.
 pub const STEPS_PER_BYTE: u64 = 4;
 
 /// The bytes that an element of a computed list counts as.
@@ -66,7 +66,7 @@ struct Known<'a> {
 impl<'a> Work<'a> {
     pub fn new() -> Work<'a> {
         Work {
-            left: 0,
+            left: STEPS_BASE,
             spent: false,
             maps: Vec::new(),
             fields: [None; FIELDS_MAX],
@@ -87,7 +87,7 @@ impl<'a> Work<'a> {
             Value::Map(map) => ELEMENT_BYTES * map.len(),
             _ => 0,
         };
-        self.left = STEPS_BASE + STEPS_PER_BYTE * bytes as u64;
+        self.left = self.left.saturating_add(STEPS_PER_BYTE.saturating_mul(bytes as u64));
         Ok(())
     }
 
@@ -302,13 +302,30 @@ mod tests {
         assert_eq!(run("items.all(i, items.exists(j, i == j))", 400).0, Ok(true));
     }
 
+    /// Otherwise a long expression takes as many times the steps.
     #[test]
-    fn each_walk_has_its_own_steps() {
+    fn walks_of_an_expression_share_their_steps() {
+        const COUNT: usize = 400;
         let nested = "items.all(i, items.exists(j, i == j))";
-        let source = vec![nested; 20].join(" && ");
-        let ((one, few), (all, many)) = (run(nested, 400), run(&source, 400));
-        assert_eq!((one, all), (Ok(true), Ok(true)));
-        assert_eq!(many, 20 * few);
-        assert!(many > STEPS_BASE, "{many}");
+        let (one, few) = run(nested, COUNT);
+        assert_eq!(one, Ok(true));
+        let fitting = (STEPS_BASE / few) as usize;
+        let source = |times: usize| vec![nested; times].join(" && ");
+        assert_eq!(run(&source(fitting), COUNT), (Ok(true), few * fitting as u64));
+        assert_eq!(run(&source(fitting + 2), COUNT).0, Err(EvalError::TooMuchWork));
+        // What grows with the event fits as often as it is written.
+        let linear = vec!["items.all(i, i >= 0)"; 200].join(" && ");
+        assert_eq!(run(&linear, 10_000).0, Ok(true));
+    }
+
+    /// Each part of it is evaluated again for that.
+    #[test]
+    fn error_of_an_expression_with_large_walks_is_explained() {
+        let program = Program::compile("items.all(i, items.exists(j, i == j)) && absent > 1").expect("valid");
+        let event = event(&program, 500);
+        let told = program.test(&event, &mut program.scratch());
+        let error = told.expect_err("a field is missing");
+        let explained = program.explain_on(error, &event);
+        assert!(explained.contains("absent"), "{explained}");
     }
 }
