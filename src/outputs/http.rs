@@ -12,7 +12,9 @@
 use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
 use super::requests::part::{Part, Slice};
-use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status};
+use super::requests::{
+    Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, is_credential, verdict_of_status,
+};
 use crate::codec::secret::{Secret, Url};
 use crate::codec::template::is_template;
 use crate::codec::text::TextEncoder;
@@ -263,12 +265,6 @@ impl<E: Env> OutputSpec<E> for Spec {
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }
-}
-
-/// Whether a header usually identifies the sender.
-fn is_credential(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["auth", "cookie", "key", "secret", "token"].iter().any(|part| name.contains(part))
 }
 
 /// A header, or what is wrong with it and what to do.

@@ -24,7 +24,7 @@ mod targets;
 #[cfg(test)]
 pub mod tests;
 
-pub use plan::{Mistaken, Plan, RequestSettings, fatal};
+pub use plan::{Mistaken, Plan, RequestSettings, fatal, is_credential};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
 use crate::net::client::{Client, Guards, Head, SendError, breathe};

@@ -30,6 +30,21 @@ const CONCURRENCY_MAX: u32 = 64;
 /// Maximum size of a request, whatever is configured.
 const REQUEST_BYTES_MAX: u64 = 64 << 20;
 
+/// Whether the name of a header, or of a value in a URL, usually stands for something that identifies the sender.
+pub fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "cookie", "credential", "key", "passw", "secret", "signature", "token"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// Whether the query of a URL holds a credential.
+fn has_key(endpoint: &Endpoint) -> bool {
+    let (_, query) = endpoint.path.split_once('?').unwrap_or_default();
+    let values = query.split('&').filter_map(|pair| pair.split_once('='));
+    values.into_iter().any(|(name, value)| !value.is_empty() && is_credential(name))
+}
+
 /// The keys, borrowed from the settings.
 pub struct RequestSettings<'a> {
     /// The key that holds the URLs.
@@ -106,7 +121,7 @@ impl RequestSettings<'_> {
     }
 
     /// Credentials that are sent in the clear, and servers of which only some use TLS. `in_headers` tells whether headers hold
-    /// credentials.
+    /// credentials. In a URL, only values with a telling name are known to be some.
     pub fn doubts(&self, in_headers: bool) -> Vec<Mistake> {
         let endpoints = self
             .urls
@@ -115,9 +130,9 @@ impl RequestSettings<'_> {
             .filter_map(|(number, url)| Some((number, Endpoint::parse(url.expose()).ok()?)));
         let endpoints: Vec<(usize, Endpoint)> = endpoints.collect();
         let plain = || endpoints.iter().filter(|(_, endpoint)| !endpoint.secure);
-        let sends = self.auth.is_some() || in_headers;
+        let sends = |endpoint: &Endpoint| self.auth.is_some() || in_headers || has_key(endpoint);
         let mut doubts = Vec::new();
-        if let Some((number, endpoint)) = plain().find(|(_, endpoint)| sends && !endpoint.is_loopback()) {
+        if let Some((number, endpoint)) = plain().find(|(_, endpoint)| sends(endpoint) && !endpoint.is_loopback()) {
             let what = format!("credentials are sent without encryption to {}", endpoint.name());
             let help =
                 "use https://, or a server on this host; whoever is between can read the credentials and all events";
