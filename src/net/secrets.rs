@@ -10,7 +10,7 @@
 use super::auth::base64;
 pub use crate::codec::secret::MASK;
 use hyper::header::HeaderMap;
-use memchr::memmem::Finder;
+use memchr::{memchr_iter, memmem::Finder};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -143,8 +143,10 @@ impl fmt::Debug for Secrets {
 
 /// The number of bytes of the longest beginning of `form` that `text` ends with.
 fn begun_at_end(text: &str, form: &str) -> usize {
-    let lengths = (1..form.len()).rev().filter(|&length| form.is_char_boundary(length));
-    lengths.into_iter().find(|&length| text.ends_with(&form[..length])).unwrap_or(0)
+    let (text, form) = (text.as_bytes(), form.as_bytes());
+    let tail = &text[text.len().saturating_sub(form.len() - 1)..];
+    // A server may send very many marks, so only what begins alike is compared.
+    memchr_iter(form[0], tail).map(|at| &tail[at..]).find(|rest| form.starts_with(rest)).map_or(0, <[u8]>::len)
 }
 
 /// Adds the secrets in the value of a header.

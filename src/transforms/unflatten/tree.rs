@@ -89,10 +89,11 @@ impl Tree {
 
     /// Ends an event.
     pub fn end(&mut self) {
-        let Tree { nodes, bytes, index, .. } = self;
+        let Tree { nodes, bytes, index, plain, .. } = self;
         let many = KEPT_BYTES_MAX / NODE_BYTES;
-        if nodes.capacity() > many || bytes.capacity() > KEPT_BYTES_MAX || index.capacity() > many {
-            (*nodes, *bytes, *index) = Default::default();
+        let is_large = |bytes: &Vec<u8>| bytes.capacity() > KEPT_BYTES_MAX;
+        if nodes.capacity() > many || is_large(bytes) || index.capacity() > many || is_large(plain) {
+            (*nodes, *bytes, *index, *plain) = Default::default();
         }
         nodes.clear();
         bytes.clear();
@@ -401,6 +402,15 @@ mod tests {
         }
         tree.end();
         assert!(tree.nodes.capacity() == 0 && tree.bytes.capacity() == 0 && tree.index.capacity() == 0);
+        tree.begin();
+        let fields: Vec<String> = (0..20).map(|number| format!("\"\\u0061{number}\":1")).collect();
+        let object = format!("{{{},\"\\n{}\":1}}", fields.join(","), "n".repeat(2 * KEPT_BYTES_MAX));
+        tree.add_field(b"o", 0);
+        let load = |place, out: &mut Vec<u8>| out.extend_from_slice([object.as_bytes(), b"1"][place]);
+        assert!(tree.put(b"o.x", b".", 1, load).is_some());
+        assert!(tree.plain.capacity() > KEPT_BYTES_MAX);
+        tree.end();
+        assert_eq!((tree.plain.capacity(), tree.bytes.capacity()), (0, 0));
     }
 
     #[test]

@@ -199,6 +199,21 @@ fn file_that_was_rotated_twice_since_the_commit_is_found_and_cut() {
     assert_eq!(content(&fixture.disk(), "/out/x.log", Compression::None), all, "nothing is repeated or lost");
 }
 
+/// More names than are listed to find a file.
+#[test]
+fn rotated_file_is_found_among_any_number_of_similar_names() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/x.log", "rotate": {"bytes": 20, "keep": 5}}));
+    fixture.delivered(&["{\"a\":1}"]);
+    let state = fixture.commit().expect("it commits");
+    fixture.delivered(&["{\"a\":2}"]);
+    fixture.delivered(&["{\"a\":3}"]);
+    for number in 0..10_000 {
+        fixture.disk().write(format!("/out/x.log.0-{number}"), b"").expect("it is new");
+    }
+    fixture.resume(Resume::whole(state)).expect("nothing is in the way");
+    assert_eq!(fixture.text("/out/x.log.1"), "{\"a\":1}\n");
+}
+
 /// What cannot be continued is renamed, but not what has its name by now.
 #[test]
 fn file_in_the_place_of_one_that_cannot_be_continued_stays() {

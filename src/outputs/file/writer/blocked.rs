@@ -85,6 +85,12 @@ impl Inner {
         Some(file)
     }
 
+    /// Under whose name it is noted what is read: those without a place share one, because a user may have very many numbers (user
+    /// namespaces).
+    fn reader(&self, writers: Writers) -> Writers {
+        if self.reads.len() < FILES_MAX || self.reads.contains_key(&writers) { writers } else { Writers::Nobody }
+    }
+
     fn forget(&mut self, now: Monotonic) {
         self.reads.retain(|_, read| now.since(read.since) < WAIT_AGAIN);
         self.trees.retain(|_, offences| !offences.are_long_ago(now));
@@ -162,14 +168,14 @@ impl Blocked {
     pub(super) fn read(&self, writers: Writers, now: Monotonic) -> u64 {
         let mut inner = self.inner();
         inner.forget(now);
-        inner.reads.get(&writers).map_or(0, |read| read.bytes)
+        inner.reads.get(&inner.reader(writers)).map_or(0, |read| read.bytes)
     }
 
     /// Notes that more of them were read.
     pub(super) fn add_read(&self, writers: Writers, bytes: u64, now: Monotonic) {
-        // There is one for each owner, and the host has a number of them.
         let mut inner = self.inner();
-        let read = inner.reads.entry(writers).or_insert(Read { bytes: 0, since: now });
+        let reader = inner.reader(writers);
+        let read = inner.reads.entry(reader).or_insert(Read { bytes: 0, since: now });
         read.bytes = read.bytes.saturating_add(bytes);
     }
 
@@ -236,6 +242,17 @@ mod tests {
         blocked.add_read(one, 6, soon);
         assert_eq!((blocked.read(one, soon), blocked.read(other, soon)), (11, 0));
         assert_eq!(blocked.read(one, at(WAIT_AGAIN)), 0);
+    }
+
+    #[test]
+    fn what_was_read_of_very_many_owners_is_bounded() {
+        let blocked = Blocked::default();
+        let now = at(Duration::ZERO);
+        let owner = |number: usize| Writers::Others { owner: number as u32, bits: 0 };
+        (0..2 * FILES_MAX).for_each(|number| blocked.add_read(owner(number), 1, now));
+        assert!(blocked.inner().reads.len() <= FILES_MAX + 1);
+        let read = [0, FILES_MAX, 3 * FILES_MAX].map(|number| blocked.read(owner(number), now));
+        assert_eq!(read, [1, FILES_MAX as u64, FILES_MAX as u64], "those without a place share one");
     }
 
     /// Also if so many files are refused that no further one is remembered.
