@@ -4,6 +4,7 @@
 //! second one or the drain timeout stops at once and leaves the rest to the next start, also if a shard does not take part in
 //! the stop. Does not read configuration and prints nothing.
 
+pub mod advice;
 pub mod data_dir;
 mod ending;
 pub mod exposed;
@@ -11,6 +12,8 @@ mod lock;
 pub mod machine;
 pub mod replay;
 mod report;
+pub mod trusted;
+pub mod users;
 
 use crate::config::admin::AdminPlan;
 use crate::config::component::{Facts, Table};

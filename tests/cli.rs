@@ -8,12 +8,18 @@ mod first_steps;
 mod letters;
 #[path = "cli/missing.rs"]
 mod missing;
+#[path = "cli/others.rs"]
+mod others;
+#[path = "cli/sample.rs"]
+mod sample;
 #[path = "cli/secrets.rs"]
 mod secrets;
 #[path = "cli/shipped.rs"]
 mod shipped;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/trusted.rs"]
+mod trusted;
 #[path = "cli/trying.rs"]
 mod trying;
 
@@ -81,6 +87,16 @@ fn exit_codes_distinguish_usage_configuration_and_success() {
             assert!(!output.stderr.is_empty(), "{arguments:?} said nothing");
         }
     }
+}
+
+#[test]
+fn configuration_without_its_option_is_told_what_to_write() {
+    for arguments in [&["run", "c.yaml"][..], &["validate", "c.yml"], &["--config", "c.yaml"], &["-c", "c.yaml", "run"]]
+    {
+        let said = text(&tailwater(arguments).stderr);
+        assert!(said.contains("tailwater run -c FILE"), "{arguments:?}: {said}");
+    }
+    assert!(!text(&tailwater(&["run", "--fast"]).stderr).contains("run -c FILE"));
 }
 
 #[test]

@@ -278,6 +278,7 @@ fn the_service_may_write_wherever_an_example_does() {
             text.split(key).skip(1).filter_map(|rest| rest.split([' ', '\n', ',']).next()).map(str::to_owned).collect()
         };
         for target in targets(outputs, "path: ").into_iter().chain(targets(&text, "data_dir: ")) {
+            let target = target.trim_start_matches('"');
             assert!(writable.iter().any(|directory| target.starts_with(directory)), "{}: {target}", path.display());
         }
     }

@@ -379,8 +379,17 @@ pub struct LetterHolder {
     pub name: String,
     /// Bytes of its letters in the queue.
     pub bytes: u64,
-    /// Since when letters of it wait for space. None if none waits.
-    pub waits_since: Option<Timestamp>,
+    /// Its letters that wait for space. None if none waits.
+    pub waits: Option<Waits>,
+}
+
+/// Letters of a component that wait for space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Since when.
+    pub since: Timestamp,
+    /// The beginning of the source's name, of the first that waits; empty if its letters have none.
+    pub source: String,
 }
 
 /// The components with dead letters. Touched when the queue changes, and by readers.

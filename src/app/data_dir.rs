@@ -5,15 +5,14 @@
 //! and its group are trusted. A new directory in one like `/tmp`, where only owners may rename, is fine. Does not repair anything,
 //! and does not look at access control lists beyond what the mode shows of them.
 
+use super::advice::{STICKY, or_closing};
+use super::users;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, user_and_group};
 use tailwater_shards::wal::WalError;
-
-/// The bit of directories in which only owners may rename and remove.
-const STICKY: u32 = 0o1000;
 
 /// Names in the data directory whose owner is checked; a sound one has fewer.
 const NAMES_MAX: usize = 64;
@@ -35,6 +34,12 @@ pub fn prepare(path: &Path) -> Result<Option<Objection>, WalError> {
 /// Why a start refuses the directory. None if it does not exist.
 pub fn objection(path: &Path) -> Option<Objection> {
     Trusted::own().objection(path)
+}
+
+/// The user who owns the directory or something in it, if that is neither root nor the user of this process. What this process made there,
+/// that user could not open.
+pub fn keeper(path: &Path) -> Option<u32> {
+    Trusted::own().keeper(path)
 }
 
 /// Who could put another directory in its place.
@@ -59,13 +64,13 @@ impl Trusted {
         Some(metadata.uid()).filter(|owner| *owner != 0 && *owner != self.user)
     }
 
-    /// Who else can write to a directory, and the letter of `chmod` for them.
-    fn writers(self, metadata: &Metadata) -> Option<(String, char)> {
+    /// Who else can write to a directory.
+    fn writers(self, metadata: &Metadata) -> Option<String> {
         let group = metadata.gid();
         match metadata.mode() {
-            mode if mode & 0o002 != 0 => Some(("every user can".to_owned(), 'o')),
+            mode if mode & 0o002 != 0 => Some("every user can".to_owned()),
             mode if mode & 0o020 != 0 && group != 0 && group != self.group => {
-                Some((format!("the members of the group {group} can"), 'g'))
+                Some(format!("the members of the group {group} can"))
             }
             _ => None,
         }
@@ -89,8 +94,22 @@ impl Trusted {
         }
     }
 
+    fn keeper(self, path: &Path) -> Option<u32> {
+        let found = fs::metadata(path).ok().filter(Metadata::is_dir)?;
+        self.stranger(&found).or_else(|| Some(self.strangers_name(path)?.1))
+    }
+
+    /// A name in the directory that belongs to somebody else, and who that is.
+    fn strangers_name(self, path: &Path) -> Option<(PathBuf, u32)> {
+        let names = fs::read_dir(path).into_iter().flatten().flatten().take(NAMES_MAX).map(|entry| entry.path());
+        names.into_iter().find_map(|name| {
+            let owner = self.stranger(&fs::symlink_metadata(&name).ok()?)?;
+            Some((name, owner))
+        })
+    }
+
     fn objection(self, path: &Path) -> Option<Objection> {
-        let elsewhere = "set `data_dir` to a directory of the user that runs Tailwater";
+        let elsewhere = "set `data_dir` to a directory that only the user that runs Tailwater can write to";
         let whole = std::path::absolute(path).ok()?;
         for name in whole.ancestors() {
             let Some(owner) =
@@ -98,38 +117,38 @@ impl Trusted {
             else {
                 continue;
             };
-            let what = format!("{} is a symbolic link of the user {owner}, who can lead it elsewhere", name.display());
+            let what = format!(
+                "{} is a symbolic link of the user {}, who can lead it elsewhere",
+                name.display(),
+                users::shown(owner)
+            );
             return Some(Objection { what, help: format!("remove the link, or {elsewhere}") });
         }
         let found = fs::metadata(path).ok().filter(Metadata::is_dir)?;
         if let Some(owner) = self.stranger(&found) {
-            let what = format!("it belongs to the user {owner}, who could change everything in it");
-            let help = format!("run Tailwater as that user (this process is user {}), or {elsewhere}", self.user);
+            let what = format!("it belongs to the user {}, who could change everything in it", users::shown(owner));
+            let help = format!(
+                "run Tailwater as that user (this process is user {}), or {elsewhere}",
+                users::shown(self.user)
+            );
             return Some(Objection { what, help });
         }
-        if let Some((who, letter)) = self.writers(&found) {
+        if let Some(who) = self.writers(&found) {
             let what =
                 format!("{who} write to it (its mode is {:04o}) and so change everything in it", found.mode() & 0o7777);
-            return Some(Objection {
-                what,
-                help: format!("run `chmod {letter}-w {}`, or {elsewhere}", path.display()),
-            });
+            return Some(Objection { what, help: or_closing(elsewhere, path, path) });
         }
-        let names = fs::read_dir(path).into_iter().flatten().flatten().take(NAMES_MAX);
-        for name in names.map(|entry| entry.path()) {
-            if let Some(owner) = fs::symlink_metadata(&name).ok().and_then(|found| self.stranger(&found)) {
-                let what = format!("{} belongs to the user {owner}", name.display());
-                let help = format!(
-                    "check what it is; if it is Tailwater's, give it to the user {}, or {elsewhere}",
-                    self.user
-                );
-                return Some(Objection { what, help });
-            }
-        }
-        None
+        let (name, owner) = self.strangers_name(path)?;
+        let what = format!("{} belongs to the user {}", name.display(), users::shown(owner));
+        let help = format!(
+            "check what it is; if it is Tailwater's, give it to the user {}, or {elsewhere}",
+            users::shown(self.user)
+        );
+        Some(Objection { what, help })
     }
 
     fn doubt(self, path: &Path) -> Option<Objection> {
+        let elsewhere = "set `data_dir` to a directory below ones of root or of the user that runs Tailwater, such as /var/lib/tailwater";
         let existing = existing(path)?;
         let skipped = usize::from(fs::exists(path).unwrap_or(false));
         for above in existing.ancestors().skip(skipped) {
@@ -137,17 +156,14 @@ impl Trusted {
             let shown = above.display();
             if let Some(owner) = self.stranger(&found) {
                 let what = format!(
-                    "{shown}, in which the data directory is, belongs to the user {owner}, who could replace it"
+                    "{shown}, in which the data directory is, belongs to the user {}, who could replace it",
+                    users::shown(owner)
                 );
-                let help = format!("give {shown} to root, or set `data_dir` to a directory below one of root's");
-                return Some(Objection { what, help });
+                return Some(Objection { what, help: elsewhere.to_owned() });
             }
-            if let Some((who, letter)) = self.writers(&found).filter(|_| found.mode() & STICKY == 0) {
+            if let Some(who) = self.writers(&found).filter(|_| found.mode() & STICKY == 0) {
                 let what = format!("{who} write to {shown}, and so replace the data directory in it");
-                return Some(Objection {
-                    what,
-                    help: format!("run `chmod {letter}-w {shown}`, or set another `data_dir`"),
-                });
+                return Some(Objection { what, help: or_closing(elsewhere, above, path) });
             }
         }
         None
@@ -184,12 +200,14 @@ mod tests {
             ("usual", 0o755, None),
             ("own-group", 0o775, None),
             ("open", 0o777, Some("every user can")),
-            ("sticky", 0o1777, Some("chmod o-w")),
+            // Who made it so needs it so.
+            ("sticky", 0o1777, Some("every user can")),
         ] {
             let objection = own.objection(&made(parent.path(), name, mode));
             assert_eq!(objection.is_some(), part.is_some(), "{name}: {objection:?}");
             let said = objection.map(|one| format!("{}: {}", one.what, one.help)).unwrap_or_default();
             assert!(said.contains(part.unwrap_or("")), "{said}");
+            assert_eq!(said.contains("chmod o-w"), mode == 0o777, "{said}");
         }
         let group = Trusted { group: OTHERS.group, ..own };
         // Root's group is everyone's friend.

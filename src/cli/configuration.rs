@@ -1,14 +1,15 @@
 //! Loads the configuration file for several commands, and prints its problems.
 
 use super::output;
-use crate::app::{data_dir, exposed};
+use crate::app::{data_dir, exposed, trusted};
 use crate::config::problem::{Problem, Severity};
 use crate::config::raw::DATA_DIR_DEFAULT;
-use crate::config::{self, Circumstances, Loaded, Refused};
+use crate::config::unset::Unset;
+use crate::config::{self, Circumstances, Loaded, Refused, Report};
 use crate::telemetry::log;
 use clap::Args;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tailwater_shards::counted::counted;
 use tailwater_shards::glommio_env::{GlommioEnv, RealDisk, allowed_cpus};
 
@@ -47,8 +48,8 @@ impl Place {
             return Some(data_dir.clone());
         }
         let Some(config) = self.config.clone() else { return Some(PathBuf::from(DATA_DIR_DEFAULT)) };
-        load(&FileArguments { config, data_dir: DataDirArguments { data_dir: None } })
-            .map(|loaded| loaded.plan.data_dir)
+        let file = FileArguments { config, data_dir: DataDirArguments { data_dir: None } };
+        load_part(&file, |_, unset| unset.is_below(&["data_dir"])).map(|loaded| loaded.plan.data_dir)
     }
 }
 
@@ -63,27 +64,78 @@ pub fn circumstances(data_dir: Option<PathBuf>) -> Circumstances {
 
 /// Loads the file and prints its problems. Returns the plan if there is one.
 pub fn load(arguments: &FileArguments) -> Option<Loaded> {
-    let loaded = load_for_run(arguments)?;
+    let loaded = load_file(arguments)?;
     show_warnings(&loaded);
     Some(loaded)
 }
 
-/// The same, but leaves warnings to the caller: see [`warn`].
+/// The same for a start: refuses a configuration that others can change, and leaves warnings to the caller: see [`warn`].
 pub fn load_for_run(arguments: &FileArguments) -> Option<Loaded> {
+    let loaded = load_file(arguments)?;
+    match trusted::refusal(&loaded, &arguments.config) {
+        Some(problem) => {
+            refuse(&Report { problems: vec![problem], ..loaded.warnings });
+            None
+        }
+        None => Some(loaded),
+    }
+}
+
+fn load_file(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
     let mut loaded = accepted(config::load_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
-    loaded.warnings.problems.extend(exposed::warnings(&loaded, &arguments.config));
+    loaded.warnings.problems.extend(of_files(&loaded, &arguments.config));
     Some(loaded)
+}
+
+/// Loads the file for a command that uses only a part of it, and prints its problems: only variables that `needs` selects must be set.
+pub fn load_part(arguments: &FileArguments, needs: impl Fn(&Loaded, &Unset) -> bool) -> Option<Loaded> {
+    let here = circumstances(arguments.data_dir.data_dir.clone());
+    let mut loaded = accepted(config::load_file_in_part::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
+    if refuse_unset(&loaded, |unset| needs(&loaded, unset)) {
+        return None;
+    }
+    loaded.warnings.problems.extend(of_files(&loaded, &arguments.config));
+    show_warnings(&loaded);
+    Some(loaded)
+}
+
+/// Prints the variables that must be set and are not. False if there are none.
+pub fn refuse_unset(loaded: &Loaded, needs: impl Fn(&Unset) -> bool) -> bool {
+    let needed = loaded.unset.iter().filter(|unset| needs(unset)).map(|unset| unset.problem.clone());
+    let mut problems: Vec<Problem> = needed.collect();
+    // A value that an alias repeats is needed at several places.
+    problems.sort_by_key(|problem| problem.span);
+    problems.dedup();
+    let is_refused = !problems.is_empty();
+    if is_refused {
+        refuse(&Report { problems, ..loaded.warnings.clone() });
+    }
+    is_refused
+}
+
+/// The same for a command that shows what happens to events: what outputs are set to does not matter as long as it is known which there are.
+pub fn load_without_outputs(config: PathBuf) -> Option<Loaded> {
+    let file = FileArguments { config, data_dir: DataDirArguments { data_dir: None } };
+    load_part(&file, |loaded, unset| {
+        let is_known = |name: &String| loaded.plan.outputs.iter().any(|output| output.name == *name);
+        !(unset.is_below(&["outputs"]) && unset.path.get(1).is_some_and(is_known))
+    })
 }
 
 /// Loads the file, prints its problems, and also reads the files that the configuration names.
 pub fn check(arguments: &FileArguments) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
     let mut loaded = accepted(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
-    loaded.warnings.problems.extend(exposed::warnings(&loaded, &arguments.config));
+    loaded.warnings.problems.extend(of_files(&loaded, &arguments.config));
     loaded.warnings.problems.extend(of_data_dir(&loaded));
     show_warnings(&loaded);
     Some(loaded)
+}
+
+/// Who can read secrets, or change what the process does.
+fn of_files(loaded: &Loaded, file: &Path) -> Vec<Problem> {
+    exposed::warnings(loaded, file).into_iter().chain(trusted::warnings(loaded, file)).collect()
 }
 
 /// Who could change the data directory. The user of this process may be another one than that of the service.
@@ -129,10 +181,15 @@ fn accepted(result: Result<Loaded, Refused>) -> Option<Loaded> {
     match result {
         Ok(loaded) => Some(loaded),
         Err(Refused { report }) => {
-            output::complain_painted(&report.render(output::stderr_colors()));
-            let errors = report.problems.iter().filter(|p| p.severity == Severity::Error).count();
-            output::complain(&format!("{}: {}\n", report.file, counted(errors, "error")));
+            refuse(&report);
             None
         }
     }
+}
+
+/// Prints why a configuration cannot be used.
+fn refuse(report: &Report) {
+    output::complain_painted(&report.render(output::stderr_colors()));
+    let errors = report.problems.iter().filter(|p| p.severity == Severity::Error).count();
+    output::complain(&format!("{}: {}\n", report.file, counted(errors, "error")));
 }

@@ -2,11 +2,13 @@
 //!
 //! Changes nothing, except that it creates a file in the data directory and removes it again, to check that it can.
 
-use super::configuration::{circumstances, load};
+use super::configuration::{circumstances, load_part};
 use super::{Exit, output};
-use crate::app::data_dir;
+use crate::app::{advice, data_dir};
+use crate::config::Loaded;
 use crate::config::plan::OutputPlan;
 use crate::config::raw::{DATA_DIR_DEFAULT, Shards};
+use crate::config::unset::Unset;
 use crate::inputs::InputConfig;
 use crate::inputs::file::fixed;
 use crate::inputs::file::patterns::Patterns;
@@ -46,6 +48,8 @@ struct Needs {
     files: Vec<PathTemplate>,
     /// Where inputs begin to look for files.
     bases: BTreeSet<PathBuf>,
+    /// What cannot be checked.
+    unknown: Vec<Finding>,
 }
 
 /// Runs the command: exit code 1 if something prevents Tailwater from running.
@@ -54,11 +58,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut findings = probe(needs.shards).findings;
     findings.push(processor(Tier::best()));
     findings.extend(pinned(&needs.pinned, &allowed_cpus()));
-    findings.push(directory(&needs.data_dir));
+    findings.extend(directory(&needs.data_dir));
     findings.extend(others(&needs.data_dir));
     findings.push(free_disk(&RealDisk::new(), &needs));
     findings.extend(needs.files.iter().flat_map(|template| output_directory(template, &RealDisk::new())));
     findings.extend(needs.bases.iter().filter_map(|base| input_directory(base, &RealDisk::new())));
+    findings.extend(needs.unknown);
     output::print(&report(&findings))?;
     let bad = findings.iter().any(|finding| finding.state == State::Problem);
     Ok(if bad { Exit::Failed } else { Exit::Done })
@@ -80,11 +85,14 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
             pinned: Vec::new(),
             files: Vec::new(),
             bases: BTreeSet::new(),
+            unknown: Vec::new(),
         });
     };
     let file =
         super::configuration::FileArguments { config, data_dir: super::configuration::DataDirArguments { data_dir } };
-    let plan = load(&file)?.plan;
+    let loaded = load_part(&file, |_, unset| !PARTS.iter().any(|part| unset.is_below(&[part])))?;
+    let unknown = unknown(&loaded);
+    let plan = loaded.plan;
     let disk_bytes = limits::sums::total(&plan.sums.disk);
     let pinned = match plan.shards {
         Shards::Cpus(cpus) => cpus,
@@ -92,17 +100,53 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
     };
     let segment_bytes = plan.wal.segment_bytes;
     let template = |output: &OutputPlan| match &output.settings {
-        OutputConfig::File(settings) if output.used => settings.template().ok(),
+        OutputConfig::File(settings) if output.used && !is_unknown(&loaded.unset, "outputs", &output.name) => {
+            settings.template().ok()
+        }
         _ => None,
     };
     let files = plan.outputs.iter().filter_map(template).collect();
     let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let bases = plan.inputs.iter().filter(|input| input.used).filter_map(|input| match &input.settings {
+        InputConfig::File(_) if is_unknown(&loaded.unset, "inputs", &input.name) => None,
         InputConfig::File(settings) => Patterns::new(&settings.include, &settings.exclude, &here).ok(),
         _ => None,
     });
     let bases = bases.flat_map(|patterns| patterns.bases).map(|(_, base)| base).collect();
-    Some(Needs { data_dir: plan.data_dir, shards: plan.shard_count, segment_bytes, disk_bytes, pinned, files, bases })
+    let (data_dir, shards) = (plan.data_dir, plan.shard_count);
+    Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned, files, bases, unknown })
+}
+
+/// The sections of which only the directories are checked.
+const PARTS: [&str; 4] = ["inputs", "pipelines", "outputs", "tests"];
+
+/// The settings that name directories.
+const PLACES: [&str; 3] = ["include", "exclude", "path"];
+
+/// Whether the directories of a component depend on a variable that is not set.
+fn is_unknown(unset: &[Unset], section: &str, name: &str) -> bool {
+    unset.iter().any(|unset| PLACES.iter().any(|key| unset.is_below(&[section, name, key])))
+}
+
+/// The components whose directories are not known.
+fn unknown(loaded: &Loaded) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for unset in &loaded.unset {
+        let (Some(section), Some(name)) = (unset.path.first(), unset.path.get(1)) else { continue };
+        let (title, kind, is_read) = match section.as_str() {
+            "inputs" => ("input directory", "input", loaded.plan.inputs.iter().any(|input| input.name == *name)),
+            "outputs" => ("output directory", "output", loaded.plan.outputs.iter().any(|output| output.name == *name)),
+            _ => continue,
+        };
+        if is_read && !is_unknown(&loaded.unset, section, name) {
+            continue;
+        }
+        let detail = format!("the {kind} `{name}` is not checked: {}", unset.problem.what);
+        if !findings.iter().any(|finding| finding.detail == detail) {
+            findings.push(finding(title, State::Warning, detail, unset.problem.help.clone().unwrap_or_default()));
+        }
+    }
+    findings
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -149,29 +193,34 @@ fn pinned(pinned: &[usize], allowed: &[usize]) -> Option<Finding> {
     Some(finding("pinned CPUs", State::Problem, detail, fix))
 }
 
-fn directory(path: &Path) -> Finding {
+/// Whether the data directory can be written. Nothing if it is another user's, which is a problem of its own: root can write to it, and
+/// that says nothing of a start.
+fn directory(path: &Path) -> Option<Finding> {
     const NAME: &str = "data directory";
+    if data_dir::keeper(path).is_some() {
+        return None;
+    }
     let shown = path.display();
     let existing = existing(path);
     if existing != path {
         let detail = format!("{shown} does not exist yet; it is created at the first start");
-        return match writable(existing) {
+        return Some(match writable(existing) {
             Ok(()) => finding(NAME, State::Ok, detail, String::new()),
             Err(error) => {
                 let detail = format!("{shown} does not exist, and {} cannot be written: {error}", existing.display());
                 let fix = format!("create {shown} and make it writable for the user that runs Tailwater");
                 finding(NAME, State::Problem, detail, fix)
             }
-        };
+        });
     }
-    match writable(path) {
+    Some(match writable(path) {
         Ok(()) => finding(NAME, State::Ok, format!("{shown} can be written"), String::new()),
         Err(error) => {
             let fix =
                 "make the directory writable for the user that runs Tailwater, or set another `data_dir`".to_owned();
             finding(NAME, State::Problem, format!("{shown} cannot be written: {error}"), fix)
         }
-    }
+    })
 }
 
 /// What others can do where an output writes.
@@ -181,7 +230,8 @@ fn output_directory(template: &PathTemplate, disk: &impl Disk) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some((directory, what)) = open_to_others(template, disk) {
         let detail = format!("{} {what}, who can replace and block the files of an output there", directory.display());
-        let fix = format!("chown root {0}; chmod go-w {0}", directory.display());
+        let elsewhere = "set `path` to a directory below one that belongs to root or to the user that runs Tailwater, such as /srv/logs";
+        let fix = advice::or_closing(elsewhere, &directory, &fixed);
         findings.push(finding(NAME, State::Warning, detail, fix));
     }
     if let Some(link) = linked_directory(template, disk) {
@@ -213,8 +263,8 @@ fn input_directory(base: &Path, disk: &impl Disk) -> Option<Finding> {
     let (directory, what) = exchanged_by_others(base, disk)?;
     let detail =
         format!("{} {what}, who can put another directory in the place of {}", directory.display(), base.display());
-    let fix = format!("chown root {0}; chmod go-w {0}; or name another directory", directory.display());
-    Some(finding(NAME, State::Warning, detail, fix))
+    let elsewhere = "set `include` to a directory below ones that belong to root or to the user that runs Tailwater";
+    Some(finding(NAME, State::Warning, detail, advice::or_closing(elsewhere, &directory, base)))
 }
 
 /// Who else could change the data directory or put another one in its place.

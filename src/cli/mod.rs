@@ -18,6 +18,7 @@ mod validate;
 mod wal;
 
 use crate::codec::visible::steers;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 use output::ReaderGone;
 use std::ffi::OsString;
@@ -69,6 +70,15 @@ enum Verb {
 /// The variable that allows core files and debuggers of the same user, if it is `1`.
 const CORE_DUMPS_VARIABLE: &str = "TAILWATER_CORE_DUMPS";
 
+/// What to write for a configuration that is named without its option, or before the command.
+fn misplaced_configuration(error: &clap::Error) -> Option<&'static str> {
+    let unknown =
+        error.get(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument)?.to_string();
+    let is_file = [".yaml", ".yml"].iter().any(|ending| unknown.ends_with(ending));
+    let is_option = ["-c", "--config"].contains(&unknown.as_str());
+    (is_file || is_option).then_some("\nThe configuration is named behind the command: tailwater run -c FILE\n")
+}
+
 /// Runs the program with these arguments, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     // Before anything secret is read: a configuration holds passwords, and buffers hold events.
@@ -83,11 +93,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             // Help and version are answers, not errors: clap prints them to standard output.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let plain = error.to_string();
+            let hint = misplaced_configuration(&error);
             match plain.chars().any(|c| steers(c) && !matches!(c, '\n' | '\t')) {
                 // It repeats an argument, which a pattern of the shell may have made of a stranger's file name.
                 true => output::complain(&plain),
                 false => _ = error.print(),
             }
+            output::complain(hint.unwrap_or_default());
             return exit;
         }
     };

@@ -1,9 +1,9 @@
-//! `try`: shows what a configuration does to lines from standard input, transform by transform.
+//! `try`: shows what a configuration does to lines of a file or of standard input, transform by transform.
 //!
 //! Guarantees: runs the same pipelines as `run`, on lines cut as the input cuts them. Starts nothing, delivers nothing, and
 //! does not touch the data directory.
 
-use super::configuration::{self, DataDirArguments, FileArguments};
+use super::configuration;
 use super::output::Paint;
 use super::show::{self, Names};
 use super::{Exit, output};
@@ -15,8 +15,10 @@ use crate::process::trace::{MadeTrace, Tracer};
 use crate::transforms::Now;
 use anyhow::Context;
 use clap::Args;
+use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tailwater_shards::batch::{Batch, Source, SourceKey};
@@ -27,15 +29,18 @@ use tailwater_shards::limits::{BATCH_EVENTS_MAX, CHUNK_BYTES};
 /// The number of events to show without `--all`.
 const EVENTS_MAX: u64 = 10_000;
 
-/// Show what the pipelines do to lines from standard input, transform by transform, without delivering anything
+/// Show what the pipelines do to sample lines, transform by transform, without delivering anything
 ///
-/// For each line, it prints the event as it was read, what each transform changed (- removed, + added, ~ changed), which branch
+/// Reads the lines from standard input, or from FILE. For each line, it prints the event as it was read, what each transform changed (- removed, + added, ~ changed), which branch
 /// of an `if` ran, why a condition failed, and which outputs accept the event.
 #[derive(Args)]
 pub struct Arguments {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
     config: PathBuf,
+    /// Read the lines from this file instead of standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Read the lines as this input does; required if there are several inputs
     #[arg(long, value_name = "NAME")]
     input: Option<String>,
@@ -52,8 +57,9 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let file = FileArguments { config: arguments.config.clone(), data_dir: DataDirArguments { data_dir: None } };
-    let Some(loaded) = configuration::load(&file) else { return Ok(Exit::Configuration) };
+    let Some(loaded) = configuration::load_without_outputs(arguments.config.clone()) else {
+        return Ok(Exit::Configuration);
+    };
     let plan = loaded.plan;
     let (input, pipelines) = match choose(&plan, arguments) {
         Ok(chosen) => chosen,
@@ -62,9 +68,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    if std::io::stdin().is_terminal() {
-        output::complain("reading lines from the terminal; press Ctrl-D to end the input\n");
-    }
+    let mut lines = match Lines::open(arguments.file.as_deref()) {
+        Ok(lines) => lines,
+        Err(what) => {
+            output::complain(&format!("error: {what}\n"));
+            return Ok(Exit::Failed);
+        }
+    };
     if let Err(error) = load_tables(&plan) {
         output::complain(&format!("error: {error}\n"));
         return Ok(Exit::Failed);
@@ -80,8 +90,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         shown: 0,
         made: 0,
     };
-    let mut sample = Sample::new(&plan.inputs[input].name, settings.rules::<GlommioEnv>());
-    while sample.read(&mut std::io::stdin().lock())? {
+    let mut sample = Sample::new(&plan.inputs[input].name, lines.name, settings.rules::<GlommioEnv>());
+    while sample.read(&mut lines.stream)? {
         if !trial.batch(&sample.batch)? {
             output::complain(&format!("stopped after {EVENTS_MAX} events; use --all to continue\n"));
             break;
@@ -190,6 +200,33 @@ fn pipelines_of(plan: &Plan) -> String {
     format!("the pipelines are {}", names.join(", "))
 }
 
+/// Where the lines come from.
+struct Lines {
+    stream: Box<dyn Read>,
+    /// The path of the file, as an input would know it.
+    name: Vec<u8>,
+}
+
+impl Lines {
+    fn open(file: Option<&Path>) -> Result<Lines, String> {
+        let Some(path) = file.filter(|path| *path != Path::new("-")) else {
+            if std::io::stdin().is_terminal() {
+                output::complain(
+                    "reading lines from the terminal; press Ctrl-D to end the input, or use --file FILE to read a file\n",
+                );
+            }
+            return Ok(Lines { stream: Box::new(std::io::stdin().lock()), name: b"/dev/stdin".to_vec() });
+        };
+        let failed = |error: std::io::Error| format!("--file {}: {error}", path.display());
+        let stream = File::open(path).map_err(failed)?;
+        if stream.metadata().is_ok_and(|found| found.is_dir()) {
+            return Err(format!("--file {}: it is a directory; name one of the files in it", path.display()));
+        }
+        let whole = std::path::absolute(path).map_err(failed)?;
+        Ok(Lines { stream: Box::new(stream), name: whole.into_os_string().into_vec() })
+    }
+}
+
 /// The lines of a stream, cut as an input cuts them.
 struct Sample {
     rules: Rules,
@@ -204,14 +241,9 @@ struct Sample {
 }
 
 impl Sample {
-    fn new(input: &str, rules: Rules) -> Sample {
-        let source = Source {
-            key: SourceKey::default(),
-            input: input.into(),
-            name: b"/dev/stdin".to_vec(),
-            descriptor: Vec::new(),
-            repeatable: false,
-        };
+    fn new(input: &str, name: Vec<u8>, rules: Rules) -> Sample {
+        let source =
+            Source { key: SourceKey::default(), input: input.into(), name, descriptor: Vec::new(), repeatable: false };
         let batch = Batch::new(rules.encoding.line_bytes_max(rules.line_bytes_max) + 2 * CHUNK_BYTES, Arc::new(source));
         Sample { rules, place: Place::LineStart, batch, consumed: 0, rest: Vec::new(), ended: false }
     }
@@ -233,7 +265,7 @@ impl Sample {
             batch.chunk.spare()[..rest.len()].copy_from_slice(&rest);
             batch.chunk.set_length(rest.len());
             if !full {
-                let read = stream.read(batch.chunk.spare()).context("cannot read standard input")?;
+                let read = stream.read(batch.chunk.spare()).context("cannot read the lines")?;
                 batch.chunk.set_length(rest.len() + read);
                 self.ended = read == 0;
             }
@@ -274,7 +306,7 @@ mod tests {
     }
 
     fn lines(stream: &mut impl Read, rules: Rules) -> Vec<String> {
-        let (mut sample, mut lines) = (Sample::new("app", rules), Vec::new());
+        let (mut sample, mut lines) = (Sample::new("app", Vec::new(), rules), Vec::new());
         while sample.read(stream).expect("bytes can be read") {
             let all = (0..sample.batch.events.len()).map(|index| sample.batch.event(index));
             lines.extend(all.map(|line| String::from_utf8_lossy(line).into_owned()));

@@ -42,10 +42,21 @@ pub trait Component: Sized {
     fn doubts(&self) -> Vec<Mistake> {
         Vec::new()
     }
-    /// The files with secrets that it reads, each with its key.
-    fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
+    /// The files that it reads, and that decide who is trusted.
+    fn trusted_files(&self) -> Vec<TrustedFile> {
         Vec::new()
     }
+}
+
+/// A file that decides who is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedFile {
+    /// The key that names it, dotted.
+    pub key: &'static str,
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether it holds a secret.
+    pub is_secret: bool,
 }
 
 /// What to do about a file that cannot be used.
@@ -203,8 +214,8 @@ pub trait Table: Sized {
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake>;
     /// What is valid and exposes secrets, each with its key.
     fn doubts(&self) -> Vec<Mistake>;
-    /// The files with secrets that it reads, each with its key.
-    fn private_files(&self) -> Vec<(&'static str, PathBuf)>;
+    /// See [`Component::trusted_files`].
+    fn trusted_files(&self) -> Vec<TrustedFile>;
 
     /// Reads a component; `type` may be anywhere among its keys.
     fn read(node: &Node) -> Result<Self, Fault> {
@@ -306,9 +317,9 @@ macro_rules! components {
                 }
             }
 
-            fn private_files(&self) -> Vec<(&'static str, std::path::PathBuf)> {
+            fn trusted_files(&self) -> Vec<$crate::config::component::TrustedFile> {
                 match self {
-                    $(Self::$variant(settings) => $crate::config::component::Component::private_files(settings),)*
+                    $(Self::$variant(settings) => $crate::config::component::Component::trusted_files(settings),)*
                 }
             }
 

@@ -37,12 +37,12 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
             let problem = match link {
                 Link::Off(path) => Problem::warning(span, format!("{} is a symbolic link, and is not read", path.display()))
                     .help(
-                        "name the file itself, or set `follow_links: true`, and in `link_targets` the directories that links may \
-                         lead to",
+                        "name the file itself; or, if only users whom you trust make links there, set `follow_links: true`, and in \
+                         `link_targets` the directories that links may lead to",
                     ),
                 Link::Outside(path, target) => {
                     let what = format!("{} is a symbolic link to {}, and is not read", path.display(), target.display());
-                    Problem::warning(span, what).help("add the directory of the target to `link_targets`")
+                    Problem::warning(span, what).help("if only users whom you trust make links there, add the directory of the target to `link_targets`")
                 }
             };
             problems.push(problem.label("matches it"));

@@ -29,6 +29,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod raw;
+mod readable;
 pub mod recover;
 pub mod room;
 mod summary;
@@ -36,19 +37,22 @@ pub mod sums;
 pub mod timezone;
 pub mod trial;
 pub mod types;
+pub mod unset;
 mod variables;
 mod was;
 
 pub use plan::{Circumstances, Plan};
 pub use problem::{Refused, Report};
 
-use component::Table;
+use component::{Table, TrustedFile};
 use hidden::Hidden;
 use problem::{Problem, Severity, Span};
 use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use tailwater_shards::env::{Disk, Env, Sequential};
+use std::string::FromUtf8Error;
+use tailwater_shards::env::{Disk, Env, Sequential, Stat};
+use unset::Unset;
 
 /// Size of the largest file that is read, in bytes.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -61,30 +65,48 @@ pub struct Loaded {
     pub warnings: Report,
     /// Where secrets are written in the file, by their places in the text of the report.
     pub literals: Vec<Span>,
-    /// The files with secrets that outputs read.
-    pub private_files: Vec<PrivateFile>,
+    /// The files that it names and that decide who is trusted, or what is written into events.
+    pub files: Vec<NamedFile>,
+    /// What the file that was read is like: the one that was opened, whatever has its name now. None if there was none.
+    pub stat: Option<Stat>,
+    /// The variables that are not set, and what needs them. None unless they were allowed.
+    pub unset: Vec<Unset>,
 }
 
-/// A file with a secret that an output reads.
-pub struct PrivateFile {
-    /// The output.
-    pub output: String,
+/// A file that a component reads.
+pub struct NamedFile {
+    /// The component, in words.
+    pub whose: String,
+    /// What it is, in words.
+    pub what: String,
     /// The file.
     pub path: PathBuf,
+    /// Whether it holds a secret.
+    pub is_secret: bool,
     /// The place of its path in the text of the report.
     pub span: Span,
 }
 
 /// Reads a file and makes its plan, with variables from the environment of the process.
 pub fn load_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
-    let (file, bytes) = read_file(path, disk)?;
-    load::<E>(&file, bytes, &own_variable, here)
+    let (file, bytes, stat) = read_file(path, disk)?;
+    let loaded = load::<E>(&file, bytes, &own_variable, here)?;
+    Ok(Loaded { stat: Some(stat), ..loaded })
 }
 
-/// The same, and checks the files that it names, as a start does.
+/// The same, but variables may be unset: [`Loaded::unset`] has those, and what of the plan needs them is not what will run.
+pub fn load_file_in_part<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
+    let (file, bytes, stat) = read_file(path, disk)?;
+    let variables = Variables { lookup: &own_variable, may_be_unset: true };
+    let loaded = load_with::<E>(&file, bytes, variables, here, None)?;
+    Ok(Loaded { stat: Some(stat), ..loaded })
+}
+
+/// The same as [`load_file`], and checks the files that it names, as a start does.
 pub fn check_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
-    let (file, bytes) = read_file(path, disk)?;
-    check::<E>(&file, bytes, &own_variable, here, disk)
+    let (file, bytes, stat) = read_file(path, disk)?;
+    let loaded = check::<E>(&file, bytes, &own_variable, here, disk)?;
+    Ok(Loaded { stat: Some(stat), ..loaded })
 }
 
 /// Makes the plan from a file's bytes. `file` is the name that problems show.
@@ -94,7 +116,7 @@ pub fn load<E: Env>(
     lookup: &dyn Fn(&str) -> Option<String>,
     here: &Circumstances,
 ) -> Result<Loaded, Refused> {
-    load_with::<E>(file, bytes, lookup, here, None)
+    load_with::<E>(file, bytes, Variables { lookup, may_be_unset: false }, here, None)
 }
 
 /// The same, and checks the files that it names, as a start does.
@@ -105,34 +127,28 @@ pub fn check<E: Env>(
     here: &Circumstances,
     disk: &E::Disk,
 ) -> Result<Loaded, Refused> {
-    load_with::<E>(file, bytes, lookup, here, Some(disk))
+    load_with::<E>(file, bytes, Variables { lookup, may_be_unset: false }, here, Some(disk))
+}
+
+/// Where the values of variables come from.
+struct Variables<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    may_be_unset: bool,
 }
 
 fn load_with<E: Env>(
     file: &str,
     bytes: Vec<u8>,
-    lookup: &dyn Fn(&str) -> Option<String>,
+    variables: Variables<'_>,
     here: &Circumstances,
     disk: Option<&E::Disk>,
 ) -> Result<Loaded, Refused> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(refused(file.to_owned(), String::new(), too_large()));
     }
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let start = error.utf8_error().valid_up_to();
-            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            let problem = Problem::error(
-                Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() },
-                "the file is not UTF-8",
-            )
-            .label("the first invalid byte")
-            .help("save the file as UTF-8");
-            return Err(refused(file.to_owned(), text, problem));
-        }
-    };
-    let node::Parsed { root, mut problems, mut values } = node::parse_file(&text, lookup);
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(file, &error))?;
+    let node::Parsed { root, mut problems, mut values } = node::parse_file(&text, variables.lookup);
+    let unset = if variables.may_be_unset { unset::taken(&mut problems) } else { Vec::new() };
     let before = problems.len();
     let plan = root.as_ref().and_then(|root| {
         let (plan, tree) = plan_of_tree::<E>(root, here, &mut problems)?;
@@ -142,6 +158,7 @@ fn load_with<E: Env>(
         if let Some(disk) = disk {
             files::check(&plan, &tree, root, disk, &mut problems);
             links::check(&plan, &tree, disk, &mut problems);
+            readable::check(&plan, &tree, disk, &mut problems);
         }
         Some((plan, tree))
     });
@@ -162,15 +179,25 @@ fn load_with<E: Env>(
             "this looks like a configuration of {whose}; docs/configuration.md begins with a small one for Tailwater, in YAML"
         ));
     }
+    let plan = plan.map(|(mut plan, tree)| {
+        if problems.iter().all(|problem| problem.severity == Severity::Warning) {
+            plan.sums = sums::sums::<E>(&plan);
+        }
+        (plan, tree)
+    });
+    let places = unset::places(root.as_ref(), &unset);
+    let known = problems.len();
+    problems.extend(unset);
     values.sort_by_key(|variable| std::cmp::Reverse(variable.value.len()));
     problems.iter_mut().for_each(|problem| problem.hide(&values));
     let hidden = Hidden::of(&text, root.as_ref());
     let mut report = Report { file: file.to_owned(), text, problems };
     hidden.apply(&mut report);
+    let unset = unset::named(places, report.problems.split_off(known));
     match plan {
         Some((plan, tree)) if !report.has_errors() => {
-            let private_files = private_files(&plan, |path| hidden.moved(tree.span_at(path)));
-            Ok(Loaded { plan, warnings: report, literals: hidden.literals(), private_files })
+            let files = named_files(&plan, |path| hidden.moved(tree.span_at(path)));
+            Ok(Loaded { plan, warnings: report, literals: hidden.literals(), files, stat: None, unset })
         }
         _ => Err(Refused { report }),
     }
@@ -194,14 +221,29 @@ fn doubts(plan: &Plan, tree: &node::Node, problems: &mut Vec<Problem>) {
     }
 }
 
-fn private_files(plan: &Plan, place: impl Fn(&[&str]) -> Span) -> Vec<PrivateFile> {
-    let used = plan.outputs.iter().filter(|output| output.used);
-    let files = used.flat_map(|output| output.settings.private_files().into_iter().map(move |file| (output, file)));
-    let file = |(output, (key, path)): (&plan::OutputPlan, (&'static str, PathBuf))| {
-        let keys: Vec<&str> = ["outputs", &output.name].into_iter().chain(key.split('.')).collect();
-        PrivateFile { output: output.name.clone(), path, span: place(&keys) }
-    };
-    files.map(file).collect()
+fn named_files(plan: &Plan, place: impl Fn(&[&str]) -> Span) -> Vec<NamedFile> {
+    let mut files = Vec::new();
+    for output in plan.outputs.iter().filter(|output| output.used) {
+        for TrustedFile { key, path, is_secret } in output.settings.trusted_files() {
+            let keys: Vec<&str> = ["outputs", &output.name].into_iter().chain(key.split('.')).collect();
+            let (whose, what) =
+                (format!("output `{}`", output.name), if is_secret { "private key" } else { "certificate" });
+            files.push(NamedFile { whose, what: what.to_owned(), path, is_secret, span: place(&keys) });
+        }
+    }
+    for pipeline in &plan.pipelines {
+        for (number, step) in pipeline.chain.steps.iter().enumerate() {
+            let span = place(&["pipelines", &pipeline.name, "transforms", &number.to_string()]);
+            files.extend(step.kept().iter().map(|kept| NamedFile {
+                whose: format!("pipeline `{}`", pipeline.name),
+                what: "table of `enrich`".to_owned(),
+                path: kept.path().to_owned(),
+                is_secret: false,
+                span,
+            }));
+        }
+    }
+    files
 }
 
 /// The plan, and the tree that it was read from.
@@ -235,21 +277,30 @@ fn refused(file: String, text: String, problem: Problem) -> Refused {
     Refused { report }
 }
 
+fn not_utf8(file: &str, error: &FromUtf8Error) -> Refused {
+    let start = error.utf8_error().valid_up_to();
+    let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+    let span = Span { start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
+    let problem =
+        Problem::error(span, "the file is not UTF-8").label("the first invalid byte").help("save the file as UTF-8");
+    refused(file.to_owned(), text, problem)
+}
+
 fn too_large() -> Problem {
     Problem::whole(format!("the file is larger than {FILE_BYTES_MAX} bytes"))
         .help("check that this is the right file; a configuration is far smaller")
 }
 
-/// The name that problems show, and the contents of the file.
-fn read_file<D: Disk>(path: &Path, disk: &D) -> Result<(String, Vec<u8>), Refused> {
+/// The name that problems show, the contents of the file, and what it is like.
+fn read_file<D: Disk>(path: &Path, disk: &D) -> Result<(String, Vec<u8>, Stat), Refused> {
     let file = path.display().to_string();
     match read_bytes(path, disk) {
-        Ok(bytes) => Ok((file, bytes)),
+        Ok((bytes, stat)) => Ok((file, bytes, stat)),
         Err(problem) => Err(refused(file, String::new(), problem)),
     }
 }
 
-fn read_bytes<D: Disk>(path: &Path, disk: &D) -> Result<Vec<u8>, Problem> {
+fn read_bytes<D: Disk>(path: &Path, disk: &D) -> Result<(Vec<u8>, Stat), Problem> {
     let failed = |error: std::io::Error| {
         Problem::whole(format!("cannot be read: {error}")).help(match error.kind() {
             std::io::ErrorKind::NotFound => "check the path given with `-c`",
@@ -257,10 +308,10 @@ fn read_bytes<D: Disk>(path: &Path, disk: &D) -> Result<Vec<u8>, Problem> {
             _ => "name a regular file; to use the output of a program, write it to a file first",
         })
     };
-    let (file, _) = disk.open_regular(path).map_err(failed)?;
+    let (file, stat) = disk.open_regular(path).map_err(failed)?;
     let mut bytes = Vec::new();
     Sequential::new(&file, 0).take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    Ok((bytes, stat))
 }
 
 /// The JSON Schema of the file, for editors.

@@ -44,7 +44,8 @@ pub fn foreign(name: &str, known: &[&str]) -> Option<&'static str> {
 
 /// The form that belongs in the place of a key from further inside.
 pub fn form(name: &str, known: &[&str]) -> Option<&'static str> {
-    let is_of_basic = ["user", "username", "password"].contains(&name) && known.contains(&"basic");
+    let inner = name.strip_prefix("basic.").unwrap_or(name);
+    let is_of_basic = ["user", "username", "password"].contains(&inner) && known.contains(&"basic");
     is_of_basic.then_some("basic: {user: ..., password: ...}")
 }
 
@@ -54,7 +55,7 @@ pub fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Names from other collectors (Vector, Fluent Bit, Fluentd, Logstash, Filebeat, Promtail) and their equivalents here.
-const FOREIGN: [(&str, &str); 111] = [
+const FOREIGN: [(&str, &str); 116] = [
     ("sources", "inputs"),
     ("source", "inputs"),
     ("input", "inputs"),
@@ -137,6 +138,11 @@ const FOREIGN: [(&str, &str); 111] = [
     ("from", "inputs"),
     ("to", "outputs"),
     ("index_name", "index"),
+    ("username", "user"),
+    ("user_name", "user"),
+    ("login", "user"),
+    ("passwd", "password"),
+    ("pass", "password"),
     ("uri", "url"),
     ("endpoint", "url"),
     ("host", "url"),

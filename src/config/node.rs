@@ -331,7 +331,8 @@ impl Builder<'_> {
             Err(errors) => {
                 for WrongReference { error, place } in errors {
                     let place = self.reference(text, plain, &place, span);
-                    self.problems.push(variable(error, place).independent());
+                    let unset = Some(span).filter(|_| !matches!(error, VariableError::Malformed(_)));
+                    self.problems.push(Problem { unset, ..variable(error, place).independent() });
                 }
                 Scalar { text: text.to_owned(), marked: None, plain, variables: true, unresolved: true }
             }
@@ -474,17 +475,21 @@ fn refuse_tag(tag: Option<Cow<'_, Tag>>, span: Span) -> Result<bool, Problem> {
     }
 }
 
+/// How a command that is typed gets what a service has from a file.
+const OF_A_SERVICE: &str = "for the values of a service, see \"Secrets\" in docs/service.md";
+
 fn variable(error: VariableError, span: Span) -> Problem {
     match error {
         VariableError::Unset(name) => Problem::error(span, format!("the variable `{name}` is not set"))
             .label("required here")
-            .help(format!("set it in the environment, or add a default: ${{{name}:-default}}")),
+            .help(format!("set it in the environment, or add a default: ${{{name}:-default}}; {OF_A_SERVICE}")),
         VariableError::Required { name, message } => {
             let what = match message.is_empty() {
                 true => format!("the variable `{name}` is not set or empty"),
                 false => format!("the variable `{name}` is not set or empty: {message}"),
             };
-            Problem::error(span, what).label("required here").help("set it in the environment of the process")
+            let help = format!("set it in the environment of the process; {OF_A_SERVICE}");
+            Problem::error(span, what).label("required here").help(help)
         }
         VariableError::Malformed(text) => {
             Problem::error(span, format!("`{text}` is not a valid reference to a variable"))

@@ -148,8 +148,8 @@ impl Circumstances {
     }
 }
 
-/// Makes the plan from what the file says. `root` is the tree as it was read, `written` the tree as it is in the file. If `problems`
-/// contains an error afterwards, the plan must not be used.
+/// Makes the plan from what the file says, without its sums. `root` is the tree as it was read, `written` the tree as it is in the file.
+/// If `problems` contains an error afterwards, the plan must not be used.
 pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances, problems: &mut Vec<Problem>) -> Plan {
     let pipelines = resolve(&raw, root, written, problems);
     let inputs: Vec<&str> = raw.inputs.iter().map(|(name, _)| name.as_str()).collect();
@@ -196,7 +196,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances,
         |(index, ((name, settings), was))| InputPlan { used: used(|p| &p.inputs, index), name, settings, was };
     let name_output =
         |(index, ((name, settings), was))| OutputPlan { used: used(|p| &p.outputs, index), name, settings, was };
-    let mut plan = Plan {
+    Plan {
         data_dir,
         shards: raw.shards,
         shard_count,
@@ -212,11 +212,7 @@ pub fn plan<E: Env>(raw: Raw, root: &Node, written: &Node, here: &Circumstances,
         tests,
         sums: Sums::default(),
         given_up: Vec::new(),
-    };
-    if problems.iter().all(|problem| problem.severity == Severity::Warning) {
-        plan.sums = super::sums::sums::<E>(&plan);
     }
-    plan
 }
 
 fn resolve(raw: &Raw, root: &Node, written: &Node, problems: &mut Vec<Problem>) -> Vec<PipelinePlan> {

@@ -60,6 +60,8 @@ pub struct Problem {
     pub help: Option<String>,
     /// Follows from no other problem, though another one may have the same place.
     pub independent: bool,
+    /// The place of the value that names a variable which is not set, if that is the problem.
+    pub unset: Option<Span>,
 }
 
 impl Problem {
@@ -72,6 +74,7 @@ impl Problem {
             label: String::new(),
             help: None,
             independent: false,
+            unset: None,
         }
     }
 

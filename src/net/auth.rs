@@ -40,6 +40,12 @@ impl Auth {
             Auth::Bearer(key) | Auth::ApiKey(key) if key.expose().is_empty() => {
                 return Err("the token or key is empty");
             }
+            Auth::Bearer(key) if names_scheme(key, "Bearer") => {
+                return Err("the token begins with `Bearer`, which is added: leave it out");
+            }
+            Auth::ApiKey(key) if names_scheme(key, "ApiKey") => {
+                return Err("the key begins with `ApiKey`, which is added: leave it out");
+            }
             Auth::Bearer(token) => format!("Bearer {}", token.expose()),
             Auth::ApiKey(key) => format!("ApiKey {}", key.expose()),
         };
@@ -48,6 +54,11 @@ impl Auth {
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+/// Whether a token repeats the scheme that is written before it. No token has a space.
+fn names_scheme(token: &Secret, scheme: &str) -> bool {
+    token.expose().split_once(' ').is_some_and(|(first, _)| first.trim_end_matches(':').eq_ignore_ascii_case(scheme))
 }
 
 /// Base64 with padding.
@@ -94,5 +105,9 @@ mod tests {
         assert!(auth(r#"{"basic": {"user": "a:b", "password": "x"}}"#).contains("colon"));
         assert!(auth(r#"{"bearer": "a\nb"}"#).contains("character"));
         assert!(auth(r#"{"bearer": ""}"#).contains("empty"));
+        for twice in [r#"{"bearer": "Bearer hush"}"#, r#"{"bearer": "bearer hush"}"#, r#"{"api_key": "ApiKey hush"}"#] {
+            let what = auth(twice);
+            assert!(what.contains("which is added") && !what.contains("hush"), "{what}");
+        }
     }
 }

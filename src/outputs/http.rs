@@ -18,7 +18,8 @@ use super::requests::{
 use crate::codec::secret::{Secret, Url};
 use crate::codec::template::is_template;
 use crate::codec::text::TextEncoder;
-use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::component::{Component, Facts, Mistake, OutputSettings, TrustedFile};
+use crate::config::nearest::nearest;
 use crate::config::types::{
     Batching, ByteSize, Newlines, Period, RequestBatching, Retry, TextForm, WhenFull, WithoutMessage,
 };
@@ -27,11 +28,10 @@ use crate::net::client::Head;
 use crate::net::reply::Reply;
 use crate::net::tls::Tls;
 use hyper::Method;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
@@ -154,8 +154,8 @@ impl Component for Settings {
         self.requests().doubts(self.headers.keys().any(|name| is_credential(name)))
     }
 
-    fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
-        self.requests().private_files()
+    fn trusted_files(&self) -> Vec<TrustedFile> {
+        self.requests().trusted_files()
     }
 }
 
@@ -185,6 +185,11 @@ impl Settings {
         let (mut headers, mut mistakes) = (Vec::new(), Vec::new());
         for (name, value) in &self.headers {
             match header(name, value) {
+                Ok((header, _)) if header == AUTHORIZATION && self.auth.is_some() => {
+                    let what = "`auth` sets this header too";
+                    mistakes
+                        .push(Mistake::new(format!("headers.{name}"), what, "remove it, or `auth`").needing(&["auth"]));
+                }
                 Ok(header) => headers.push(header),
                 Err((what, help)) => mistakes.push(Mistake::new(format!("headers.{name}"), what, help)),
             }
@@ -267,11 +272,24 @@ impl<E: Env> OutputSpec<E> for Spec {
     }
 }
 
+/// Whether a header would be `Authorization` but for a typing error: without it, the server gets no credentials.
+fn is_misspelt_authorization(name: &str) -> bool {
+    const RIGHT: &str = "authorization";
+    let is_near = name.len().abs_diff(RIGHT.len()) <= 1 && nearest(name, [RIGHT]).is_some();
+    is_near && !name.eq_ignore_ascii_case(RIGHT)
+}
+
 /// A header, or what is wrong with it and what to do.
 fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), (&'static str, &'static str)> {
     let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-        return Err(("this is not a valid header name", "use letters, digits and dashes"));
+        return Err(match name.contains(':') {
+            true => ("this is not a valid header name", "write the name and its value apart: `headers: {NAME: VALUE}`"),
+            false => ("this is not a valid header name", "use letters, digits and dashes"),
+        });
     };
+    if is_misspelt_authorization(name) {
+        return Err(("no server knows a header of this name", "did you mean Authorization?"));
+    }
     if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&header) {
         return Err(("this header is set for each request", "remove it"));
     }
@@ -279,6 +297,9 @@ fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), (&'st
         let help =
             "write a fixed value; to send different values, write one output for each and route events with `when`";
         return Err(("a header takes no fields of events", help));
+    }
+    if value.expose().get(..=name.len()).is_some_and(|start| start.eq_ignore_ascii_case(&format!("{name}:"))) {
+        return Err(("its value begins with the name of the header", "write only what follows the colon"));
     }
     let Ok(mut value) = HeaderValue::from_str(value.expose()) else {
         return Err(("its value contains a character that is not allowed in a header", "remove control characters"));

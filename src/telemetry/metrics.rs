@@ -2,8 +2,10 @@
 //!
 //! Guarantees: a scrape reads counters and takes no lock that a shard waits for. Outgoing counters are read before incoming ones,
 //! so no scrape shows more delivered events than received ones. Buffered events are those that were received or recovered and are
-//! not yet delivered, dead-lettered or discarded. Does not keep history and defines no names: [`table`] does.
+//! not yet delivered, dead-lettered or discarded. Labels hold names of the configuration only; what servers and files are called is
+//! spelled out as in the log. Does not keep history and defines no names: [`table`] does.
 
+use crate::codec::visible::visible;
 use crate::telemetry::table::{self, Kind, Metric as Declared};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tailwater_shards::counters::{
     Counter as Counted, DeadLettered, Discard, Interference, LaneCounters, LetterHolder, Lost, ShardCounters, Trouble,
+    Waits,
 };
 use tailwater_shards::engine::Meters;
 use tailwater_shards::env::ShardId;
@@ -133,21 +136,26 @@ impl Exporter {
             }
             for (shard, Trouble { since, attempts, error }) in troubles {
                 let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
-                let error: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                 let _ = writeln!(
                     text,
-                    "output {}: failing since {moment:.3} on shard {shard}, {attempts} attempts, the last: {error}",
-                    component.id
+                    "output {}: failing since {moment:.3} on shard {shard}, {attempts} attempts, the last: {}",
+                    component.id,
+                    visible(error)
                 );
             }
         }
         for (shard, counters) in self.meters.shards.iter().enumerate() {
-            for LetterHolder { kind, name, bytes, waits_since } in counters.letter_holders.get() {
-                let Some(since) = waits_since else { continue };
+            for LetterHolder { kind, name, bytes, waits } in counters.letter_holders.get() {
+                let Some(Waits { since, source }) = waits else { continue };
                 let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
+                let of_source = match source.is_empty() {
+                    true => String::new(),
+                    false => format!(", the first from {}", visible(source)),
+                };
                 let _ = writeln!(
                     text,
-                    "{kind} {name}: dead letters wait for space since {moment:.3} on shard {shard}; the queue holds {bytes} bytes of it"
+                    "{kind} {name}: dead letters wait for space since {moment:.3} on shard {shard}{of_source}; the queue holds {bytes} \
+                     bytes of it: replay or purge letters (tailwater dlq), raise dlq.max_bytes, or change dlq.when_full"
                 );
             }
         }
@@ -303,7 +311,7 @@ impl Exporter {
             let holder = holders.iter().find(|holder| (&*holder.name, holder.kind) == (&*name, kind));
             let labels = [&*name, kind, self.type_of(kind, &name), shard];
             families.count(&table::LETTERS_HELD, &labels, holder.map_or(0, |holder| holder.bytes));
-            let since = holder.and_then(|holder| holder.waits_since).map_or(0, |since| since.0);
+            let since = holder.and_then(|holder| holder.waits.as_ref()).map_or(0, |waits| waits.since.0);
             families.add(&table::LETTERS_WAIT, &labels, age_seconds(since));
         }
     }

@@ -5,7 +5,7 @@
 //! machine: those of the examples are below a temporary one.
 
 use crate::trying::blocks;
-use crate::{command, text, written};
+use crate::{command, tailwater, text, written};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -132,6 +132,48 @@ fn files_of_examples_are_accepted_without_a_warning() {
         let content = fs::read_to_string(&path).expect("an example");
         is_fine(&path.display().to_string(), &validated(&content, &[]), "");
     }
+}
+
+/// What an event says of itself, and the name of its file, lead to no other user's file.
+#[test]
+fn example_for_a_shared_host_files_events_by_the_directory_of_their_user() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let logs = directory.path().join("var/log/apps/ann");
+    fs::create_dir_all(&logs).expect("directories");
+    let example = fs::read_to_string(root().join("deploy/examples/shared-host.yaml")).expect("the example");
+    let base = directory.path().display().to_string();
+    let config = written(directory.path(), "c.yaml", &example.replace("/var/log", &format!("{base}/var/log")));
+    for name in ["app.log", "a\nb.log"] {
+        let file = logs.join(name);
+        fs::write(&file, "{\"user\":\"root\",\"file\":\"/var/log/apps/bob/x.log\",\"message\":\"hi\"}\n")
+            .expect("written");
+        let file = file.to_str().expect("UTF-8");
+        let shown = tailwater(&["try", "-c", &config, "--json", "--input", "users", "--file", file]);
+        let shown = text(&shown.stdout) + &text(&shown.stderr);
+        assert!(shown.contains("\"user\":\"ann\"") && shown.contains("\"users\""), "{shown}");
+    }
+}
+
+/// The page names each setting of the example that holds back neighbours, with its value.
+#[test]
+fn page_about_security_explains_the_example_for_a_shared_host() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
+    let (page, example) = (read("docs/security.md"), read("deploy/examples/shared-host.yaml"));
+    let section = page.split("## A host that many users share").nth(1).expect("the section");
+    let section = section.split("\n## ").next().expect("it ends");
+    let mut explained = 0;
+    for row in section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| setting")) {
+        let setting = row.trim_start_matches("| ").split(" | ").next().expect("a cell");
+        for quoted in setting.split('`').skip(1).step_by(2) {
+            let key = quoted.split([':', '.']).next().expect("a key");
+            assert!(example.contains(&format!("{key}:")), "the example has no `{quoted}`");
+            if let Some((_, value)) = quoted.split_once(": ") {
+                assert!(example.contains(value), "the example says something else than `{quoted}`");
+            }
+            explained += 1;
+        }
+    }
+    assert!(explained >= 15, "{explained} settings");
 }
 
 #[test]

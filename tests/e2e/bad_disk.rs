@@ -76,8 +76,11 @@ fn data_directory_that_a_stranger_can_change_is_refused() {
     let case = Case::new("strange-data");
     let config = case.files_to_file("logs/*.log");
     let data = case.path("data");
-    fs::set_permissions(&data, fs::Permissions::from_mode(0o1777)).expect("permissions");
-    refused(&mut Command::new(binary()), &config, &["every user can write", "chmod o-w"]);
+    // Who made it sticky shares it on purpose.
+    for (mode, help) in [(0o1777, "set `data_dir` to a directory"), (0o777, "chmod o-w")] {
+        fs::set_permissions(&data, fs::Permissions::from_mode(mode)).expect("permissions");
+        refused(&mut Command::new(binary()), &config, &["every user can write", help]);
+    }
     assert_eq!(fs::read_dir(&data).expect("it is there").count(), 0, "nothing is begun");
     if !is_root() {
         return not_checked("a data directory of another user", "it needs root");

@@ -237,6 +237,7 @@ fn events_that_exceed_max_age_can_be_replayed_to_another_output() {
     assert!(kept.iter().all(|letter| letter["attempts"].as_u64() > Some(1)), "{kept:?}");
     let unknown = dlq(&["replay", "--output", "nine"], &config);
     assert_eq!(unknown.status.code(), Some(64), "{}", text(&unknown.stderr));
+    assert!(text(&unknown.stderr).contains("the outputs are out, spare"), "{}", text(&unknown.stderr));
     let replayed = dlq(&["replay", "--output", "spare", "--reason", "within retry.max_age"], &config);
     assert_eq!(replayed.status.code(), Some(0), "{}", text(&replayed.stderr));
     assert_eq!(destination.taken().keys().collect::<Vec<_>>(), ["one", "two"]);
@@ -402,6 +403,10 @@ fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
     let Neighbours { case, config, mut product } = neighbours;
     let (status, body) = metrics::get(case.admin_port, "/readyz").expect("an answer");
     assert!(status == 200 && body.contains("input app: dead letters wait for space since "), "{status} {body}");
+    let bad = case.path("logs/bad.log").display().to_string();
+    assert!(body.contains(&format!("the first from {bad}; ")) && body.contains("replay or purge letters"), "{body}");
+    let log = product.log();
+    assert!(log.contains("the input `app` waits: ") && log.contains(&format!("one of its sources, {bad}; ")), "{log}");
     let held = metrics::sum(case.admin_port, "tailwater_dlq_component_bytes", &["component_id=\"app\""]);
     assert!(held.as_ref().is_ok_and(|held| (1 << 20..2 << 20).contains(held)), "{held:?} bytes, two fifths of 4 MiB");
     let dead = || metrics::sum(case.admin_port, "tailwater_component_dead_lettered_events_total", &["\"app\""]);

@@ -122,6 +122,40 @@ fn server_is_not_waited_for_longer_than_configured() {
     product.terminate();
 }
 
+/// Its answer would turn around what a terminal shows, and clear it.
+#[test]
+fn answer_of_a_server_steers_no_terminal_that_shows_readiness() {
+    let case = Case::new("steering-answer");
+    let port = free_port();
+    static IS_WELL: AtomicBool = AtomicBool::new(false);
+    let sink = Sink::refusing(port, |_, _| {
+        if IS_WELL.load(Ordering::Relaxed) {
+            return None;
+        }
+        let answer = "fine\u{202e}dab\u{2066}\u{9b}2J\u{1b}[2Jend";
+        Some(format!("HTTP/1.1 503 Busy\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()))
+    });
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+    let output = format!("{{type: http, url: \"http://127.0.0.1:{port}/\", retry: {{initial: 50ms, max: 200ms}}}}");
+    let config = case.configure(&input, &output);
+    case.write("logs/app.log", &block(1, 1));
+    let mut product = Product::start(&case, &config);
+    ["503", "suppressed"].into_iter().for_each(|part| product.expect(part));
+    let shown = wait_for("trouble in /readyz", || match metrics::get(case.admin_port, "/readyz")? {
+        (200, body) if body.contains("HTTP 503") => Ok(body),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(shown.contains("fine\\u{202e}dab\\u{2066}") && shown.contains("end"), "{shown:?}");
+    let steers = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{2069}').contains(&c);
+    assert!(!shown.contains(steers), "{shown:?}");
+    IS_WELL.store(true, Ordering::Relaxed);
+    wait_for("the line", || match sink.lines() {
+        1 => Ok(()),
+        now => Err(format!("{now} lines; {}", product.state())),
+    });
+    product.terminate();
+}
+
 #[test]
 fn no_log_probe_or_dead_letter_holds_a_secret_that_the_server_repeats() {
     let case = Case::new("repeated-secret");

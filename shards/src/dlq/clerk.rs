@@ -11,8 +11,8 @@ use super::letter::{self, ComponentKind, Letters};
 use super::shares::Holder;
 use super::store::{Appended, Holding, Store};
 use super::{Options, Parcel, WhenFull};
-use crate::counters::{LetterHolder, ShardCounters};
-use crate::env::{Env, Monotonic, Pool, Timestamp};
+use crate::counters::{LetterHolder, ShardCounters, Waits};
+use crate::env::{Env, Monotonic, Pool};
 use crate::limits::LETTER_GROUP_BYTES;
 use crate::signal::Signal;
 use event_listener::Event;
@@ -64,8 +64,11 @@ pub struct Kept {
 /// A parcel, and the signal to raise when it is settled.
 type Waiting = (Rc<Parcel>, Option<Arc<Signal>>);
 
-/// A component whose letters wait for space, and since when.
-type Stuck = (ComponentKind, String, Timestamp);
+/// A component whose letters wait for space.
+type Stuck = (ComponentKind, String, Waits);
+
+/// The most bytes of a source's name that are told.
+const SOURCE_BYTES_MAX: usize = 512;
 
 /// The store, once it has been opened.
 type Shelf<E> = Arc<Mutex<Option<Store<<E as Env>::Disk>>>>;
@@ -325,21 +328,27 @@ impl<E: Env> Clerk<E> {
         let before = std::mem::take(&mut *stuck);
         for (parcel, _) in self.aside.borrow().iter().filter(|(parcel, _)| !parcel.is_withdrawn()) {
             let rest = parcel.rest();
-            let Ok((kind, component, _)) = letter::owner(&rest) else { continue };
+            let Ok((kind, component, source)) = letter::owner(&rest) else { continue };
             let same = |one: &&Stuck| one.0 == kind && one.1 == component;
             if stuck.iter().any(|one| same(&one)) {
                 continue;
             }
-            let since = before.iter().find(same).map(|one| one.2);
-            if since.is_none() {
-                tracing::warn!(
-                    component_id = component,
-                    component_kind = kind.name(),
-                    "the dead letter queue has no more space for this component: its events wait, those of others do not; replay or \
-                     purge letters (tailwater dlq), raise dlq.max_bytes, or change dlq.when_full"
-                );
+            if let Some(waits) = before.iter().find(same) {
+                stuck.push(waits.clone());
+                continue;
             }
-            stuck.push((kind, component.to_owned(), since.unwrap_or(now)));
+            let source = String::from_utf8_lossy(&source[..source.len().min(SOURCE_BYTES_MAX)]).into_owned();
+            let kind_name = kind.name();
+            let of_source =
+                if source.is_empty() { String::new() } else { format!(" or for one of its sources, {source}") };
+            tracing::warn!(
+                component_id = component,
+                component_kind = kind_name,
+                source,
+                "the {kind_name} `{component}` waits: the dead letter queue has no more space for this component{of_source}; its events \
+                 wait, those of others do not. Replay or purge letters (tailwater dlq), raise dlq.max_bytes, or change dlq.when_full"
+            );
+            stuck.push((kind, component.to_owned(), Waits { since: now, source }));
         }
         for (kind, component, _) in &before {
             if !stuck.iter().any(|one| one.0 == *kind && one.1 == *component) {
@@ -347,7 +356,7 @@ impl<E: Env> Clerk<E> {
                 tracing::info!(
                     component_id = component,
                     component_kind = kind,
-                    "no dead letter of this component waits any more"
+                    "no dead letter of the {kind} `{component}` waits any more"
                 );
             }
         }
@@ -361,20 +370,20 @@ impl<E: Env> Clerk<E> {
     /// Publishes who holds letters and whose letters wait.
     fn publish(&self) {
         let (holders, stuck) = (self.holders.borrow(), self.stuck.borrow());
-        let since = |kind: ComponentKind, name: &str| {
-            stuck.iter().find(|one| one.0 == kind && one.1 == name).map(|(.., since)| *since)
+        let waits = |kind: ComponentKind, name: &str| {
+            stuck.iter().find(|one| one.0 == kind && one.1 == name).map(|(.., waits)| waits.clone())
         };
         let holder = |of: &Holder| LetterHolder {
             kind: of.kind.name(),
             name: of.name.to_string(),
             bytes: of.bytes,
-            waits_since: since(of.kind, &of.name),
+            waits: waits(of.kind, &of.name),
         };
         let mut all: Vec<LetterHolder> = holders.iter().map(holder).collect();
-        for (kind, name, since) in stuck.iter() {
+        for (kind, name, waits) in stuck.iter() {
             if !holders.iter().any(|of| of.kind == *kind && *of.name == **name) {
-                let (kind, name, waits_since) = (kind.name(), name.clone(), Some(*since));
-                all.push(LetterHolder { kind, name, bytes: 0, waits_since });
+                let (kind, name, waits) = (kind.name(), name.clone(), Some(waits.clone()));
+                all.push(LetterHolder { kind, name, bytes: 0, waits });
             }
         }
         self.counters.letter_holders.set(all);

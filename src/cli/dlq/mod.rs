@@ -15,6 +15,7 @@ mod tests;
 
 use super::configuration::Place;
 use super::{Exit, output};
+use crate::app::advice;
 use clap::{Args, Subcommand};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,9 @@ struct Folder {
 
 impl Queue {
     fn open(root: PathBuf) -> anyhow::Result<Queue> {
+        if !root.exists() {
+            anyhow::bail!("{} does not exist: set the data directory with --data-dir or -c", root.display());
+        }
         if !root.is_dir() {
             anyhow::bail!("{} is not a directory: set the data directory with --data-dir or -c", root.display());
         }
@@ -132,7 +136,7 @@ impl Queue {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
-    anyhow::anyhow!("{}: {error}: run this as the user that owns the data directory", path.display())
+    anyhow::anyhow!("{}: {error}: {}", path.display(), advice::as_owner(path))
 }
 
 /// An open segment may end in an incomplete write.

@@ -7,12 +7,13 @@ use super::choice::Choice;
 use super::claim::Claim;
 use crate::app::RunError;
 use crate::app::replay::{self, Job, Replay, Replayed};
+use crate::config::Plan;
 use crate::config::component::Table as _;
-use crate::config::{Loaded, Plan};
 use crate::telemetry::log::{self, LogOptions};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tailwater_shards::counted::counted;
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, shard_folder};
@@ -30,18 +31,28 @@ pub struct Arguments {
     output: Option<String>,
 }
 
+/// The sections whose values a replay does not need, except those of the outputs that it sends to.
+const PARTS: [&str; 4] = ["inputs", "pipelines", "outputs", "tests"];
+
 /// The type of outputs that a running service may be writing to.
 const WRITES_FILES: &str = "file";
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let Some(Loaded { plan, .. }) = configuration::load(&arguments.file) else {
+    let Some(loaded) =
+        configuration::load_part(&arguments.file, |_, unset| !PARTS.iter().any(|part| unset.is_below(&[part])))
+    else {
         return Ok(Exit::Configuration);
     };
+    let plan = &loaded.plan;
+    let lacks_values = |name: &str| loaded.unset.iter().any(|unset| unset.is_below(&["outputs", name]));
     let index_of = |name: &str| plan.outputs.iter().position(|output| output.name == name);
     let former = |name: &str| plan.outputs.iter().position(|output| output.was.as_deref() == Some(name));
-    if let Some(name) = arguments.output.as_deref().filter(|name| index_of(name).is_none()) {
-        output::complain(&format!("error: the configuration has no output `{name}`\n"));
+    let is_unknown = |name: &&str| index_of(name).is_none() && !lacks_values(name);
+    if let Some(name) = arguments.output.as_deref().filter(is_unknown) {
+        let known: Vec<&str> = plan.outputs.iter().map(|output| output.name.as_str()).collect();
+        let known = known.join(", ");
+        output::complain(&format!("error: the configuration has no output `{name}`; the outputs are {known}\n"));
         return Ok(Exit::Usage);
     }
     let target = |letter: &DeadLetter<'_>| {
@@ -51,11 +62,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let queue = Queue::open(plan.data_dir.clone())?;
     let mut targets: Vec<usize> = Vec::new();
     let mut left = Left::default();
+    let mut lacking = BTreeSet::new();
     queue.letters(|_, kept| {
         if !arguments.choice.takes(&kept.letter) {
             return Ok(true);
         }
-        match target(&kept.letter) {
+        let to = target(&kept.letter);
+        let name = arguments.output.as_deref().unwrap_or(kept.letter.component);
+        let name = to.map_or(name, |output| plan.outputs[output].name.as_str());
+        if kept.letter.kind == ComponentKind::Output && lacks_values(name) {
+            lacking.insert(name.to_owned());
+        }
+        match to {
             _ if kept.letter.kind != ComponentKind::Output => left.unread += 1,
             Some(output) if !targets.contains(&output) => targets.push(output),
             Some(_) => {}
@@ -63,6 +81,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         Ok(true)
     })?;
+    if configuration::refuse_unset(&loaded, |unset| lacking.iter().any(|name| unset.is_below(&["outputs", name]))) {
+        return Ok(Exit::Configuration);
+    }
     left.report(&queue);
     if targets.is_empty() {
         output::print("no letters to replay\n")?;
@@ -73,22 +94,26 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         let known = target(letter).is_some_and(|output| targets.contains(&output));
         letter.kind == ComponentKind::Output && arguments.choice.takes(letter) && known
     })?;
-    if let Some(name) = writes_files(&plan, &targets, claim.engine_runs) {
+    if let Some(name) = writes_files(plan, &targets, claim.engine_runs) {
         claim.give_back()?;
         output::complain(&format!(
             "error: the output `{name}` writes files that a running Tailwater or its write-ahead log keeps track of: the next \
              start would cut off what a replay adds; name another output with --output, such as a `file` output that is in no \
-             pipeline, while Tailwater is stopped\n"
+             pipeline, while Tailwater is stopped (docs/dead-letters.md, \"Put dead letters into a file\")\n"
         ));
         return Ok(Exit::Failed);
     }
-    let to_one = arguments.output.is_some();
-    let jobs = targets.iter().map(|&output| {
+    send(plan, claim, jobs(plan, &targets, arguments.output.is_some()))
+}
+
+/// The letters for each target. If all go to one, it takes those of others too.
+fn jobs(plan: &Plan, targets: &[usize], to_one: bool) -> Vec<Job> {
+    let job = |&output: &usize| {
         let (name, was) = (plan.outputs[output].name.clone(), plan.outputs[output].was.clone());
         let is_mine = move |component: &str| component == name || was.as_deref() == Some(component);
         Job { output, choice: Arc::new(move |letter: &DeadLetter<'_>| to_one || is_mine(letter.component)) }
-    });
-    send(&plan, claim, jobs.collect())
+    };
+    targets.iter().map(job).collect()
 }
 
 /// Dead letters that cannot be sent.

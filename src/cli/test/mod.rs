@@ -6,7 +6,7 @@
 mod judge;
 mod junit;
 
-use super::configuration::{self, DataDirArguments, FileArguments};
+use super::configuration;
 use super::output::Paint;
 use super::{Exit, output};
 use crate::app::load_tables;
@@ -57,8 +57,9 @@ pub struct Failure {
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let file = FileArguments { config: arguments.config.clone(), data_dir: DataDirArguments { data_dir: None } };
-    let Some(loaded) = configuration::load(&file) else { return Ok(Exit::Configuration) };
+    let Some(loaded) = configuration::load_without_outputs(arguments.config.clone()) else {
+        return Ok(Exit::Configuration);
+    };
     let wanted = |name: &str| arguments.filter.as_deref().is_none_or(|part| name.contains(part));
     let count = loaded.plan.tests.iter().filter(|test| wanted(&test.name)).count();
     if let (0, Some(part)) = (count, &arguments.filter) {

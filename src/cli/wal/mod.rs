@@ -10,6 +10,7 @@ mod untouched;
 
 use super::configuration::Place;
 use super::{Exit, output};
+use crate::app::advice;
 use clap::{Args, Subcommand};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -79,6 +80,9 @@ impl Data {
         }
         if !root.is_dir() {
             anyhow::bail!("{} is not a directory: set the data directory with --data-dir or -c", root.display());
+        }
+        if std::fs::read_dir(root).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+            anyhow::bail!("{} cannot be read by this user: {}", root.display(), advice::as_owner(root));
         }
         let (lock, live) = lock(root);
         let disk = Untouched(RealDisk::new());

@@ -95,7 +95,9 @@ impl<'t> Walk<'t> {
             let is_rest = flow && follows && (is_nothing || is_unknown && is_close);
             // What has no value may be one that lacks its colon.
             let lacks = is_nothing && is_hidden(&child) && !MARKS.is_known(&key.text);
-            if is_rest || lacks || is_secret || matches!(known, Known::Secret) {
+            // A name has no colon: somebody wrote the value into the key.
+            let has_value = is_hidden(&child) && !MARKS.is_known(&key.text) && key.text.contains(':');
+            if is_rest || lacks || has_value || is_secret || matches!(known, Known::Secret) {
                 self.hidden.push(key.span.start, key.span.end);
                 self.hidden.values.push(key.text.clone());
             }

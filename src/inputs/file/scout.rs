@@ -53,12 +53,15 @@ impl Refusal {
     pub fn help(&self) -> &'static str {
         match self {
             Refusal::Link => {
-                "to read through links, set `follow_links: true`, and in `link_targets` where they may lead"
+                "if only users whom you trust make links there, set `follow_links: true`, and in `link_targets` where they may lead: \
+                 whoever makes a link chooses which file is read under its name"
             }
             Refusal::Stranger { .. } => {
                 "if it is to be read, name the target of the link in `include`, or let root make the link"
             }
-            Refusal::Outside(_) => "if it is to be read, add the directory of its target to `link_targets`",
+            Refusal::Outside(_) => {
+                "if only users whom you trust make links there, add the directory of its target to `link_targets`"
+            }
             Refusal::Excluded(_) => "if it is to be read, change `exclude`",
             Refusal::HardLink(_) => {
                 "if it is to be read, let only its owner write to the directory, or set `hard_links: any`"

@@ -22,7 +22,7 @@ use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verd
 use crate::codec::marked;
 use crate::codec::secret::Url;
 use crate::codec::template::{Template, is_template};
-use crate::config::component::{Component, Facts, Mistake, OutputSettings};
+use crate::config::component::{Component, Facts, Mistake, OutputSettings, TrustedFile};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Period, RequestBatching, Retry, WhenFull};
 use crate::net::auth::Auth;
@@ -34,7 +34,6 @@ use bulk::{Bulk, Id};
 use hyper::{Method, Uri};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::env::{Disk, Env};
@@ -150,8 +149,8 @@ impl Component for Settings {
         self.requests().doubts(false)
     }
 
-    fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
-        self.requests().private_files()
+    fn trusted_files(&self) -> Vec<TrustedFile> {
+        self.requests().trusted_files()
     }
 }
 

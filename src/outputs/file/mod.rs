@@ -100,7 +100,8 @@ pub struct Rotate {
     /// Rotate when the first byte in the file is this old.
     #[serde(default)]
     pub age: Option<Period>,
-    /// How many rotated files are kept for each path, as `path.1` (the newest), `path.2` and so on.
+    /// How many rotated files are kept for each path, as `path.1` (the newest), `path.2` and so on. Each date and each value of a field
+    /// in `path` makes another path: files of earlier dates are never removed.
     #[serde(default = "keep_default")]
     pub keep: u32,
 }

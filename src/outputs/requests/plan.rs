@@ -6,7 +6,7 @@
 use super::super::file::compress::Compression;
 use crate::codec::secret::Url;
 use crate::codec::template::is_template;
-use crate::config::component::{Mistake, UNREAD_HELP};
+use crate::config::component::{Mistake, TrustedFile, UNREAD_HELP};
 use crate::net::auth::Auth;
 use crate::net::client::Way;
 use crate::net::endpoint::Endpoint;
@@ -149,11 +149,19 @@ impl RequestSettings<'_> {
         doubts
     }
 
-    /// The private key, if a URL uses TLS.
-    pub fn private_files(&self) -> Vec<(&'static str, PathBuf)> {
+    /// The files of `tls`, if a URL uses TLS.
+    pub fn trusted_files(&self) -> Vec<TrustedFile> {
         let is_secure = self.urls.iter().any(|url| Endpoint::parse(url.expose()).is_ok_and(|endpoint| endpoint.secure));
-        let key = self.tls.as_ref().and_then(|tls| tls.key_file.clone()).filter(|_| is_secure);
-        key.into_iter().map(|path| ("tls.key_file", path)).collect()
+        let Some(tls) = self.tls.as_ref().filter(|_| is_secure) else { return Vec::new() };
+        let all = [
+            ("tls.ca_file", &tls.ca_file, false),
+            ("tls.cert_file", &tls.cert_file, false),
+            ("tls.key_file", &tls.key_file, true),
+        ];
+        let file = |(key, path, is_secret): (&'static str, &Option<PathBuf>, bool)| {
+            Some(TrustedFile { key, path: path.clone()?, is_secret })
+        };
+        all.into_iter().filter_map(file).collect()
     }
 
     /// The key of a URL.

@@ -65,6 +65,8 @@ impl<D: Disk> Files for D {
 
 /// A file that is kept up to date, whatever its parsed type.
 pub trait Kept: Send + Sync {
+    /// The path of the file.
+    fn path(&self) -> &Path;
     /// Reads the file for the first time.
     fn load(&self, files: &dyn Files) -> Result<(), String>;
     /// Checks the file, and reads it if it has changed.
@@ -154,6 +156,10 @@ impl<T> Watched<T> {
 }
 
 impl<T: Send + Sync> Kept for Watched<T> {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn load(&self, files: &dyn Files) -> Result<(), String> {
         let stat = files.stat(&self.path).map_err(|error| format!("{}: {error}", self.path.display()))?;
         self.read(files)?;

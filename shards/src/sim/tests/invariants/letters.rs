@@ -95,8 +95,7 @@ fn component_that_has_used_up_its_share_leaves_space_for_the_letters_of_others()
         assert_eq!((unread(&cluster, 1), parked(&cluster, 1)), (0, 0), "seed {seed}: the second one does not");
         let shard = cluster.alive().meters.shards[0].clone();
         assert!(shard.dead_letters.get() > letters, "seed {seed}: letters of the second one are stored");
-        let waits: Vec<_> =
-            shard.letter_holders.get().into_iter().map(|of| (of.name, of.waits_since.is_some())).collect();
+        let waits: Vec<_> = shard.letter_holders.get().into_iter().map(|of| (of.name, of.waits.is_some())).collect();
         assert!(waits.contains(&("input 0".to_owned(), true)), "seed {seed}: {waits:?}");
         assert!(waits.contains(&("input 1".to_owned(), false)), "seed {seed}: {waits:?}");
         cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;

@@ -1,0 +1,128 @@
+//! Files that decide what the process does, and who else can change them: the configuration, and what it names.
+//!
+//! Guarantees: a process with more rights than an ordinary user does not run a configuration that every user can write to. Everything
+//! else is a warning: an owner or a directory may look strange where nobody else is (containers, mounted volumes). The configuration is
+//! judged by the file that was read, whatever has its name now. What is on a read-only file system counts as safe. Does not look at
+//! access control lists.
+
+use super::users;
+use crate::config::problem::{Problem, Severity};
+use crate::config::{Loaded, NamedFile};
+use crate::outputs::file::paths::exchanged_by_others;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use tailwater_shards::env::Disk;
+use tailwater_shards::glommio_env::{RealDisk, user_and_group};
+
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// Why a start refuses the configuration in this file. May block.
+pub fn refusal(loaded: &Loaded, file: &Path) -> Option<Problem> {
+    let is_open = loaded.stat.is_some_and(|stat| stat.mode & OTHERS_WRITE != 0);
+    let problem = of_configuration(loaded, file).filter(|_| is_open && has_rights_of_root())?;
+    Some(Problem { severity: Severity::Error, ..problem }.label("this process has rights that other users do not have"))
+}
+
+/// Warnings about who else can change what the process does. May block.
+pub fn warnings(loaded: &Loaded, file: &Path) -> Vec<Problem> {
+    let files = loaded.files.iter().filter_map(of_file);
+    let places = of_directory(file).filter(|_| loaded.stat.is_some());
+    of_configuration(loaded, file).into_iter().chain(places).chain(files).collect()
+}
+
+fn of_configuration(loaded: &Loaded, file: &Path) -> Option<Problem> {
+    let stat = loaded.stat?;
+    let group = fs::metadata(file).ok().map(|found| found.gid());
+    let (who, help) = writer(stat.mode, stat.owner, group, file)?;
+    let what = format!("{who}, and so decides what this process reads and where it sends that");
+    Some(Problem { severity: Severity::Warning, ..Problem::whole(what) }.help(help))
+}
+
+fn of_directory(file: &Path) -> Option<Problem> {
+    let disk = RealDisk::new();
+    let (directory, what) = exchanged_by_others(&std::path::absolute(file).ok()?, &disk)?;
+    if is_read_only(&disk, &directory) {
+        return None;
+    }
+    let what = format!("{} {what}, who can put another file in the place of this one", directory.display());
+    let help = "keep the configuration in a directory that only root and the user that runs Tailwater can change, such as /etc/tailwater";
+    Some(Problem { severity: Severity::Warning, ..Problem::whole(what) }.help(help))
+}
+
+fn of_file(file: &NamedFile) -> Option<Problem> {
+    let NamedFile { whose, what, path, span, .. } = file;
+    let found = fs::metadata(path).ok()?;
+    let (who, help) = writer(found.mode(), found.uid(), Some(found.gid()), path)?;
+    let what = format!("{whose}: the {what} {}: {who}", path.display());
+    Some(Problem::warning(*span, what).label("named here").help(help))
+}
+
+/// Who else can write to a file, as a clause about it, and what to do.
+fn writer(mode: u32, owner: u32, group: Option<u32>, path: &Path) -> Option<(String, String)> {
+    let shown = path.display();
+    let check = "check what it says";
+    let of_group = || group.filter(|_| mode & GROUP_WRITES != 0).and_then(|group| users::of_group(group, owner));
+    let found = match () {
+        () if mode & OTHERS_WRITE != 0 => (
+            format!("every user can write to it (its mode is {:04o})", mode & 0o7777),
+            format!("{check}, and run `chmod o-w {shown}`"),
+        ),
+        () if ![0, user_and_group().0].contains(&owner) => (
+            format!("it belongs to the user {}", users::shown(owner)),
+            format!("{check}, and make root or the user that runs Tailwater its owner"),
+        ),
+        () => {
+            let who = of_group()?;
+            (format!("{who} can write to it"), format!("{check}, and run `chmod g-w {shown}`"))
+        }
+    };
+    let is_read_only = is_read_only(&RealDisk::new(), path);
+    Some(found).filter(|_| !is_read_only)
+}
+
+fn is_read_only(disk: &RealDisk, path: &Path) -> bool {
+    disk.check_writable(path).is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Whether this process may do what an ordinary user may not: it is root, or has a capability.
+fn has_rights_of_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    user_and_group().0 == 0 || has_capability(&status)
+}
+
+fn has_capability(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.is_some_and(|number| u64::from_str_radix(number.trim(), 16).is_ok_and(|number| number != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capability_is_a_right_that_others_do_not_have() {
+        assert!(has_capability("Name:\ttailwater\nCapPrm:\t0000000000000004\nCapEff:\t0000000000000004\n"));
+        assert!(!has_capability("CapPrm:\t0000000000000004\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n"));
+        assert!(!has_capability(""));
+    }
+
+    #[test]
+    fn writers_of_a_file_are_named_with_what_to_do() {
+        let path = Path::new("/nonexistent/tailwater.yaml");
+        let own = user_and_group().0;
+        let said = |mode, owner, group| writer(mode, owner, group, path);
+        for (mode, owner) in [(0o644, own), (0o600, own), (0o664, own), (0o644, 0), (0o444, 0)] {
+            assert_eq!(said(mode, owner, Some(4_000_000_000)), None, "{mode:o} of {owner}");
+        }
+        let (who, help) = said(0o666, own, None).expect("every user");
+        assert!(
+            who.contains("every user can write to it (its mode is 0666)") && help.contains("chmod o-w"),
+            "{who} {help}"
+        );
+        let (who, help) = said(0o644, 4_000_000_000, None).expect("a stranger");
+        assert!(who.contains("belongs to the user 4000000000") && help.contains("its owner"), "{who} {help}");
+    }
+}
