@@ -381,6 +381,8 @@ pub struct LetterHolder {
     pub bytes: u64,
     /// Since when letters of it wait for space. None if none waits.
     pub waits_since: Option<Timestamp>,
+    /// Since when letters of it are dropped because they have no space. None if none was for a while.
+    pub drops_since: Option<Timestamp>,
 }
 
 /// The components with dead letters. Touched when the queue changes, and by readers.
@@ -426,6 +428,8 @@ pub struct OutputCounters {
     pub unnamed_events: Counter,
     /// Events that led to one destination more than the output may make.
     pub excess_path_events: Counter,
+    /// The same for indexes.
+    pub excess_index_events: Counter,
     /// Cursor commits.
     pub commits: Counter,
     /// Payload bytes of the frames that are being delivered.

@@ -11,6 +11,7 @@
 
 use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
+use super::letters::DeadLetters;
 use super::requests::part::{Part, Slice};
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status};
 use crate::codec::secret::{Secret, Url};
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::dlq;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{
     Delivery, Event, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
@@ -117,6 +119,9 @@ pub struct Settings {
     /// What happens to its events if the WAL is full because of this output.
     #[serde(default)]
     pub when_full: WhenFull,
+    /// What happens to its dead letters beyond its share of the queue.
+    #[serde(default)]
+    pub dead_letters: DeadLetters,
 }
 
 /// The default of `request_bytes`.
@@ -141,7 +146,8 @@ impl Component for Settings {
         "type: http\nurl: https://logs.example.com/ingest\nauth: {bearer: \"${TOKEN:-none}\"}\ncompression: gzip\n";
 
     fn check(&self) -> Vec<Mistake> {
-        self.plan().err().unwrap_or_default()
+        let plan = self.plan().err().unwrap_or_default();
+        plan.into_iter().chain(self.dead_letters.check()).collect()
     }
 
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
@@ -214,7 +220,7 @@ impl Settings {
 
 impl<E: Env> OutputSettings<E> for Settings {
     fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
-        Arc::new(Spec(self.clone()))
+        self.dead_letters.of(Arc::new(Spec(self.clone())))
     }
 
     fn batching(&self) -> Batching {
@@ -227,6 +233,10 @@ impl<E: Env> OutputSettings<E> for Settings {
 
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
+    }
+
+    fn letters_full(&self) -> Option<dlq::WhenFull> {
+        self.dead_letters.full()
     }
 
     fn held_bytes_max(&self) -> u64 {

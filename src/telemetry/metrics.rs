@@ -142,13 +142,16 @@ impl Exporter {
             }
         }
         for (shard, counters) in self.meters.shards.iter().enumerate() {
-            for LetterHolder { kind, name, bytes, waits_since } in counters.letter_holders.get() {
-                let Some(since) = waits_since else { continue };
-                let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
-                let _ = writeln!(
-                    text,
-                    "{kind} {name}: dead letters wait for space since {moment:.3} on shard {shard}; the queue holds {bytes} bytes of it"
-                );
+            for LetterHolder { kind, name, bytes, waits_since, drops_since } in counters.letter_holders.get() {
+                let waits = waits_since.map(|since| ("wait for space", since));
+                let drops = drops_since.map(|since| ("are dropped for want of space", since));
+                for (what, since) in waits.into_iter().chain(drops) {
+                    let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
+                    let _ = writeln!(
+                        text,
+                        "{kind} {name}: dead letters {what} since {moment:.3} on shard {shard}; the queue holds {bytes} bytes of it"
+                    );
+                }
             }
         }
         text
@@ -247,6 +250,7 @@ impl Exporter {
             families.add(&table::UNUSABLE_FILES, &labels, counters.unusable_files.get() as f64);
             families.count(&table::UNNAMED, &labels, counters.unnamed_events.get());
             families.count(&table::EXCESS_PATHS, &labels, counters.excess_path_events.get());
+            families.count(&table::EXCESS_INDEXES, &labels, counters.excess_index_events.get());
             families.count(&table::COMMITS, &labels, counters.commits.get());
             families.add(&table::OLDEST_UNACKED, &labels, age_seconds(counters.oldest_unacked.get()));
         }
