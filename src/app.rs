@@ -418,6 +418,7 @@ fn delivery_options(settings: &OutputConfig) -> DeliveryOptions {
             age_max: retry.max_age.map(|types::Period(age)| age),
         },
         when_full: settings.when_full::<GlommioEnv>(),
+        letters_full: settings.letters_full::<GlommioEnv>(),
     }
 }
 

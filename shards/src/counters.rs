@@ -381,6 +381,8 @@ pub struct LetterHolder {
     pub bytes: u64,
     /// Its letters that wait for space. None if none waits.
     pub waits: Option<Waits>,
+    /// Since when letters of it are dropped because they have no space. None if none was for a while.
+    pub drops_since: Option<Timestamp>,
 }
 
 /// Letters of a component that wait for space.
@@ -435,6 +437,8 @@ pub struct OutputCounters {
     pub unnamed_events: Counter,
     /// Events that led to one destination more than the output may make.
     pub excess_path_events: Counter,
+    /// The same for indexes.
+    pub excess_index_events: Counter,
     /// Cursor commits.
     pub commits: Counter,
     /// Payload bytes of the frames that are being delivered.

@@ -178,6 +178,11 @@ pub trait OutputSpec<E: Env>: Send + Sync + 'static {
     /// still exists gets its old state back, but in the meantime another instance may have delivered from that WAL. Such a
     /// state may therefore be older than the cursors.
     fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult>;
+    /// Appends what tells whose event it is, for the shares of the dead letter queue: letters of equal names share one. Nothing by
+    /// default: then only the share of the output counts. Called only for events that become dead letters.
+    fn owner_of(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        let _ = (event, out);
+    }
 }
 
 /// From where an instance of an output continues.

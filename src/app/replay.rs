@@ -123,6 +123,7 @@ fn engine_plan(plan: &config::Plan, replay: Replay) -> engine::Plan<GlommioEnv> 
             // The WAL of a replay is small: an output that may drop its oldest events would drop letters.
             options: tailwater_shards::delivery::DeliveryOptions {
                 when_full: OutputFull::Block,
+                letters_full: None,
                 ..delivery_options(&output.settings)
             },
             was: None,

@@ -136,6 +136,11 @@ impl Template {
         self.fields().next().is_some()
     }
 
+    /// Whether the text depends on the date of an event.
+    pub fn has_dates(&self) -> bool {
+        !self.dates.none()
+    }
+
     /// The names of the fields that it contains, as they are written in an event's line.
     fn fields(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().filter_map(|part| match part {

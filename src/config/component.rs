@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::dlq;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{InputSpec, OutputSpec};
 use tailwater_shards::route::ShardBy;
@@ -173,6 +174,10 @@ pub trait OutputSettings<E: Env>: Component {
     fn retry(&self) -> Retry;
     /// What happens to its events when the WAL is full.
     fn when_full(&self) -> OutputFull;
+    /// What happens to a dead letter beyond its share of the queue; none if the queue decides.
+    fn letters_full(&self) -> Option<dlq::WhenFull> {
+        None
+    }
     /// The most bytes that an instance holds in addition to its current delivery.
     fn held_bytes_max(&self) -> u64;
     /// The most file descriptors that an instance has open at a time.
@@ -418,6 +423,10 @@ macro_rules! components {
             /// What happens to its events when the WAL is full.
             pub fn when_full<E: tailwater_shards::env::Env>(&self) -> tailwater_shards::delivery::OutputFull {
                 match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::when_full(settings),)* }
+            }
+            /// What happens to a dead letter beyond its share of the queue; none if the queue decides.
+            pub fn letters_full<E: tailwater_shards::env::Env>(&self) -> Option<tailwater_shards::dlq::WhenFull> {
+                match self { $(Self::$variant(settings) => $crate::config::component::OutputSettings::<E>::letters_full(settings),)* }
             }
             /// The most bytes that an instance holds in addition to its current delivery.
             pub fn held_bytes_max<E: tailwater_shards::env::Env>(&self) -> u64 {

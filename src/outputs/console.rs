@@ -6,6 +6,7 @@
 //! control it: see [`crate::codec::visible`]. A pipe or a file receives the bytes unchanged.
 
 use super::encoding::{Encoding, message_field, output_full};
+use super::letters::DeadLetters;
 use crate::codec::visible::visible_in_pieces;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::types::{Batching, Encode, Newlines, Retry, TextForm, WhenFull, WithoutMessage};
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::dlq;
 use tailwater_shards::env::Env;
 use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Outcome, Output, OutputContext, OutputSpec, Placement, Resume,
@@ -37,6 +39,8 @@ pub struct Settings {
     pub retry: Retry,
     /// What happens to its events if the WAL is full because of this output.
     pub when_full: WhenFull,
+    /// What happens to its dead letters beyond its share of the queue.
+    pub dead_letters: DeadLetters,
 }
 
 impl Default for Settings {
@@ -49,6 +53,7 @@ impl Default for Settings {
             batch: Batching::default(),
             retry: Retry::default(),
             when_full: WhenFull::default(),
+            dead_letters: DeadLetters::default(),
         }
     }
 }
@@ -59,7 +64,7 @@ impl Component for Settings {
     const EXAMPLE: &'static str = "type: console\nencode: json\n";
 
     fn check(&self) -> Vec<Mistake> {
-        Vec::new()
+        self.dead_letters.check()
     }
 }
 
@@ -68,7 +73,7 @@ impl<E: Env> OutputSettings<E> for Settings {
         let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
         let encoding = Encoding::new(self.encode, &form);
         let (target, terminal) = (Arc::new(Mutex::new(io::stdout())), io::stdout().is_terminal());
-        Arc::new(Spec { encoding, target, terminal, writing: Arc::default() })
+        self.dead_letters.of(Arc::new(Spec { encoding, target, terminal, writing: Arc::default() }))
     }
 
     fn batching(&self) -> Batching {
@@ -81,6 +86,10 @@ impl<E: Env> OutputSettings<E> for Settings {
 
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
+    }
+
+    fn letters_full(&self) -> Option<dlq::WhenFull> {
+        self.dead_letters.full()
     }
 
     fn held_bytes_max(&self) -> u64 {

@@ -34,6 +34,7 @@ pub fn output<E: Env>(name: &str) -> OutputPlan<E> {
                 age_max: None,
             },
             when_full: OutputFull::Block,
+            letters_full: None,
         },
         was: None,
     }

@@ -11,6 +11,7 @@
 
 use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
+use super::letters::DeadLetters;
 use super::requests::part::{Part, Slice};
 use super::requests::{
     Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, is_credential, verdict_of_status,
@@ -35,6 +36,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::dlq;
 use tailwater_shards::env::{Disk, Env};
 use tailwater_shards::plugin::{
     Delivery, Event, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
@@ -119,6 +121,9 @@ pub struct Settings {
     /// What happens to its events if the WAL is full because of this output.
     #[serde(default)]
     pub when_full: WhenFull,
+    /// What happens to its dead letters beyond its share of the queue.
+    #[serde(default)]
+    pub dead_letters: DeadLetters,
 }
 
 /// The default of `request_bytes`.
@@ -143,7 +148,8 @@ impl Component for Settings {
         "type: http\nurl: https://logs.example.com/ingest\nauth: {bearer: \"${TOKEN:-none}\"}\ncompression: gzip\n";
 
     fn check(&self) -> Vec<Mistake> {
-        self.plan().err().unwrap_or_default()
+        let plan = self.plan().err().unwrap_or_default();
+        plan.into_iter().chain(self.dead_letters.check()).collect()
     }
 
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
@@ -221,7 +227,7 @@ impl Settings {
 
 impl<E: Env> OutputSettings<E> for Settings {
     fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
-        Arc::new(Spec(self.clone()))
+        self.dead_letters.of(Arc::new(Spec(self.clone())))
     }
 
     fn batching(&self) -> Batching {
@@ -234,6 +240,10 @@ impl<E: Env> OutputSettings<E> for Settings {
 
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
+    }
+
+    fn letters_full(&self) -> Option<dlq::WhenFull> {
+        self.dead_letters.full()
     }
 
     fn held_bytes_max(&self) -> u64 {

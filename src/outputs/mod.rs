@@ -2,11 +2,13 @@
 
 pub mod blackhole;
 pub mod console;
+pub mod distinct;
 pub mod elasticsearch;
 pub mod encoding;
 pub mod file;
 pub mod gone;
 pub mod http;
+pub mod letters;
 pub mod requests;
 
 crate::components! {

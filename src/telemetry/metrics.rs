@@ -145,18 +145,21 @@ impl Exporter {
             }
         }
         for (shard, counters) in self.meters.shards.iter().enumerate() {
-            for LetterHolder { kind, name, bytes, waits } in counters.letter_holders.get() {
-                let Some(Waits { since, source }) = waits else { continue };
-                let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
-                let of_source = match source.is_empty() {
-                    true => String::new(),
-                    false => format!(", the first from {}", visible(source)),
-                };
-                let _ = writeln!(
-                    text,
-                    "{kind} {name}: dead letters wait for space since {moment:.3} on shard {shard}{of_source}; the queue holds {bytes} \
-                     bytes of it: replay or purge letters (tailwater dlq), raise dlq.max_bytes, or change dlq.when_full"
-                );
+            for LetterHolder { kind, name, bytes, waits, drops_since } in counters.letter_holders.get() {
+                let waits = waits.map(|Waits { since, source }| ("wait for space", since, source));
+                let drops = drops_since.map(|since| ("are dropped for want of space", since, String::new()));
+                for (what, since, source) in waits.into_iter().chain(drops) {
+                    let moment = jiff::Timestamp::from_nanosecond(since.0.into()).unwrap_or_default();
+                    let of_source = match source.is_empty() {
+                        true => String::new(),
+                        false => format!(", the first from {}", visible(source)),
+                    };
+                    let _ = writeln!(
+                        text,
+                        "{kind} {name}: dead letters {what} since {moment:.3} on shard {shard}{of_source}; the queue holds {bytes} \
+                         bytes of it: replay or purge letters (tailwater dlq), raise dlq.max_bytes, or change dlq.when_full"
+                    );
+                }
             }
         }
         text
@@ -255,6 +258,7 @@ impl Exporter {
             families.add(&table::UNUSABLE_FILES, &labels, counters.unusable_files.get() as f64);
             families.count(&table::UNNAMED, &labels, counters.unnamed_events.get());
             families.count(&table::EXCESS_PATHS, &labels, counters.excess_path_events.get());
+            families.count(&table::EXCESS_INDEXES, &labels, counters.excess_index_events.get());
             families.count(&table::COMMITS, &labels, counters.commits.get());
             families.add(&table::OLDEST_UNACKED, &labels, age_seconds(counters.oldest_unacked.get()));
         }

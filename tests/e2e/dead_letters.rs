@@ -431,6 +431,50 @@ fn user_who_writes_short_bad_lines_stops_no_file_of_another_user() {
     neighbours.product.kill();
 }
 
+/// A destination rejects the events of one user, more than the queue has space for. Those of another user arrive, and the one that is
+/// rejected in each of his rounds is kept.
+#[test]
+fn user_whose_events_are_rejected_stops_no_events_of_another_user() {
+    const EVIL: u64 = 2_000;
+    let (mut case, destination) = (Case::new("dead-rejected"), Destination::start());
+    case.extra = "dlq: {max_bytes: 4MiB}\nwal: {segment_bytes: 1MiB, max_bytes: 8MiB}\n".to_owned();
+    let input = format!("{{type: file, include: [\"{}\"], max_line_bytes: 4KiB}}", case.path("logs/*.log").display());
+    let own = ", dead_letters: {when_full: drop_newest, share_by: \"{{ file }}\"}}";
+    let output = format!("{}{own}", destination.output().strip_suffix('}').expect("settings in braces"));
+    let config = case.configure(&input, &output);
+    std::fs::set_permissions(case.path("logs"), std::fs::Permissions::from_mode(0o1777)).expect("permissions");
+    let mut product = start(&case, &config);
+    ["has no more space for this component", "similar lines"].into_iter().for_each(|part| product.expect(part));
+    let bad = format!("never {}", "x".repeat(3_000));
+    let write = format!("yes {bad} | head -n {EVIL} > {}", case.path("logs/evil.log").display());
+    assert!(nobody_runs(&write).status().expect("a shell").success());
+    product.wait_for_log(&["has no more space for this component", "its dead letters are dropped", "out"]);
+    let mut file = std::fs::File::create(case.path("logs/good.log")).expect("a file");
+    for round in 0..5_u64 {
+        let good: String = (0..100).map(|number| format!("good {round} {number}\n")).collect();
+        file.write_all(format!("never {round}\n{good}").as_bytes()).expect("lines");
+        wait_for("the lines of the round", || match destination.taken().len() as u64 {
+            taken if taken == 100 * (round + 1) => Ok(()),
+            taken => Err(format!("{taken} arrived; {}", product.state())),
+        });
+    }
+    let kept = letters(&config);
+    for round in 0..5 {
+        let mine = |letter: &&Value| letter["source"].as_str().is_some_and(|source| source.ends_with("good.log"));
+        let rejected = format!("never {round}");
+        assert!(messages(&kept.iter().filter(mine).cloned().collect::<Vec<_>>()).contains(&rejected), "{round}");
+    }
+    let (status, body) = metrics::get(case.admin_port, "/readyz").expect("an answer");
+    assert!(status == 200 && body.contains("output out: dead letters are dropped for want of space since "), "{body}");
+    let dropped =
+        || metrics::sum(case.admin_port, "tailwater_component_discarded_events_total", &["\"dlq_full\"", "\"out\""]);
+    wait_for("all of the others are decided", || match (dropped()?, letters(&config).len() as u64) {
+        (dropped, kept) if dropped > EVIL / 4 && dropped + kept == EVIL + 5 => Ok(()),
+        other => Err(format!("{other:?} dropped and kept; {}", product.state())),
+    });
+    product.terminate();
+}
+
 /// A command of an ordinary user.
 fn nobody_runs(script: &str) -> std::process::Command {
     let mut command = std::process::Command::new(if is_root() { "setpriv" } else { "sh" });

@@ -120,3 +120,38 @@ fn events_reach_no_index_of_others_and_replace_no_document() {
     let mine = |name: &&String| name.starts_with("tenants-") && !name.starts_with("tenants-mine-");
     assert_eq!(made.iter().find(mine), None, "{made:?}");
 }
+
+/// A server allows a number of indexes, for all its tenants together. A user who writes values and dates without number gets some.
+#[test]
+fn events_make_no_more_indexes_than_are_allowed() {
+    const FORGED: u64 = 60;
+    let search = steady().search();
+    let before = indexes(&search);
+    let more = ", max_indexes: 10, batch: {max_age: 50ms}";
+    let output = to_index(&steady().url(), "forged-{{ svc }}-%Y", more);
+    let scene = Scene::new(Case::new("forged"), "{type: stdin, parse: json}", &[("out", output)]);
+    let text = std::fs::read_to_string(&scene.config).expect("the configuration");
+    let text = text.replace("outputs: [out]", "transforms: [{timestamp: t}], outputs: [out]");
+    std::fs::write(&scene.config, text).expect("the configuration");
+    let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);
+    ["`max_indexes` is reached", "similar lines", "moved to the dead letter queue"]
+        .into_iter()
+        .for_each(|part| product.expect(part));
+    writeln!(input, "{{\"svc\":\"good\"}}").expect("a line");
+    wait_for("the first event", || match scene.sent("out")? {
+        1 => Ok(()),
+        sent => Err(format!("{sent} sent; {}", product.state())),
+    });
+    for number in 0..FORGED {
+        writeln!(input, "{{\"svc\":\"evil\",\"t\":\"{}-01-01T00:00:00Z\"}}", 1990 + number).expect("a line");
+        writeln!(input, "{{\"svc\":\"evil{number}\"}}").expect("a line");
+        writeln!(input, "{{\"svc\":\"good\"}}").expect("a line");
+    }
+    drop(input);
+    assert_eq!(product.wait().code(), Some(0));
+    let made: Vec<String> = indexes(&search).difference(&before).cloned().collect();
+    let made: Vec<&String> = made.iter().filter(|name| name.starts_with("forged-")).collect();
+    assert_eq!(made.len(), 10, "{made:?}");
+    let good = made.iter().find(|name| name.starts_with("forged-good-")).expect("an index");
+    assert_eq!(search.documents(good).len() as u64, FORGED + 1);
+}

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: each event is in the queue, or counted as discarded with a reason, before the cursor passes it. A crash in
 //! between creates its letter once more. An output whose policy is to drop when the log is full also drops while the queue has
-//! no space.
+//! no space, and one whose policy is to drop letters waits for no space.
 
 use super::source::Taken;
 use super::{Deliverer, End};
@@ -115,11 +115,13 @@ impl<E: Env> Deliverer<E> {
     }
 
     fn add(&self, letters: &mut Letters, event: &Event<'_>, why: DeadLettered, reason: &str, attempt: u32) {
+        let mut owner = Vec::new();
+        self.spec.owner_of(event, &mut owner);
         letters.push(&DeadLetter {
             kind: ComponentKind::Output,
             component: &self.context.name,
             place: why.name(),
-            source: b"",
+            source: &owner,
             reason,
             attempts: attempt.saturating_add(1),
             timestamp: event.timestamp,
@@ -139,7 +141,8 @@ impl<E: Env> Deliverer<E> {
         let gives_way = async {
             let _ = self.held_up(taken).await;
         };
-        let kept = self.unless_forced(self.clerk.keep(&mut letters, gives_way)).await?;
+        let kept = self.clerk.keep(&mut letters, self.options.letters_full, gives_way);
+        let kept = self.unless_forced(kept).await?;
         counters.dead_lettered[why as usize].add(kept.stored);
         counters.discarded.add(Discard::DeadLettersFull, kept.dropped);
         counters.discarded.add(Discard::WalFull, kept.left);

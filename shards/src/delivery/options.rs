@@ -1,5 +1,6 @@
 //! Settings of one delivery. The product creates them; this module reads no configuration.
 
+use crate::dlq;
 use crate::retry::RetryOptions;
 use std::time::Duration;
 
@@ -43,4 +44,6 @@ pub struct DeliveryOptions {
     pub retry: RetryOptions,
     /// What happens when the log is full because of this output.
     pub when_full: OutputFull,
+    /// What happens to a dead letter for which its share of the queue has no space. None if the queue decides.
+    pub letters_full: Option<dlq::WhenFull>,
 }

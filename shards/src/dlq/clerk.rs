@@ -7,9 +7,10 @@
 //!
 //! Does not open the store before a task needs it: a queue that cannot be opened affects no task without letters.
 
+use super::drops::Drops;
 use super::letter::{self, ComponentKind, Letters};
 use super::shares::Holder;
-use super::store::{Appended, Holding, Store};
+use super::store::{Appended, Holding, ParcelEnd, Store};
 use super::{Options, Parcel, WhenFull};
 use crate::counters::{LetterHolder, ShardCounters, Waits};
 use crate::env::{Env, Monotonic, Pool};
@@ -96,9 +97,10 @@ pub struct Clerk<E: Env> {
     /// The store has finished an attempt, and how many it has finished.
     answered: Event,
     attempts: Cell<u64>,
-    /// The components with letters in the store, and those whose letters wait for space.
+    /// The components with letters in the store, those whose letters wait for space, and those whose letters are dropped.
     holders: RefCell<Vec<Holder>>,
     stuck: RefCell<Vec<Stuck>>,
+    drops: RefCell<Drops>,
 }
 
 impl<E: Env> Clerk<E> {
@@ -127,6 +129,7 @@ impl<E: Env> Clerk<E> {
             attempts: Cell::new(0),
             holders: RefCell::default(),
             stuck: RefCell::default(),
+            drops: RefCell::default(),
         });
         let (storing, tending) = (clerk.clone(), clerk.clone());
         clerk.env.spawn("dead letter writes", async move { storing.store_all().await });
@@ -145,9 +148,15 @@ impl<E: Env> Clerk<E> {
     }
 
     /// Stores `letters`, which is empty afterwards. Waits for as long as the disk fails or the policy requires it, but then
-    /// only until `enough` completes.
-    pub async fn keep(&self, letters: &mut Letters, enough: impl Future<Output = ()>) -> Kept {
+    /// only until `enough` completes. The policy is `when_full`, or else that of the queue.
+    pub async fn keep(
+        &self,
+        letters: &mut Letters,
+        when_full: Option<WhenFull>,
+        enough: impl Future<Output = ()>,
+    ) -> Kept {
         let parcel = Rc::new(Parcel::default());
+        parcel.set_when_full(when_full);
         std::mem::swap(&mut *parcel.letters(), letters);
         parcel.hand_in();
         if !parcel.is_settled() {
@@ -204,7 +213,7 @@ impl<E: Env> Clerk<E> {
             let failed = match answer {
                 Ok((Ok(done), group)) => {
                     (letters, ends) = group;
-                    self.count(&done);
+                    self.count(&letters, &done);
                     self.deal(&letters, &done);
                     false
                 }
@@ -231,7 +240,7 @@ impl<E: Env> Clerk<E> {
     }
 
     /// Collects parcels whose letters are stored together next. Returns whether there is any.
-    fn gather(&self, letters: &mut Vec<u8>, ends: &mut Vec<usize>) -> bool {
+    fn gather(&self, letters: &mut Vec<u8>, ends: &mut Vec<ParcelEnd>) -> bool {
         letters.clear();
         ends.clear();
         let (mut waiting, mut aside) = (self.waiting.borrow_mut(), self.aside.borrow_mut());
@@ -258,7 +267,7 @@ impl<E: Env> Clerk<E> {
             self.due.set(self.due.get() - usize::from(is_due));
             if is_wanted {
                 letters.extend_from_slice(&parcel.rest());
-                ends.push(letters.len());
+                ends.push(ParcelEnd { at: letters.len(), when_full: parcel.when_full() });
                 in_hand.push((parcel, told));
             }
         }
@@ -306,7 +315,7 @@ impl<E: Env> Clerk<E> {
         self.answered.notify(usize::MAX);
     }
 
-    fn count(&self, done: &Appended) {
+    fn count(&self, letters: &[u8], done: &Appended) {
         let dropped = done.dropped.len() as u64;
         self.counters.dead_letter_syncs.add(1);
         self.counters.dead_letters.add(done.stored);
@@ -314,10 +323,21 @@ impl<E: Env> Clerk<E> {
         if !done.waiting.is_empty() {
             self.counters.dead_letters_full.add(1);
         }
-        let lost = done.removed + dropped;
-        if lost > 0 {
-            let policy = if self.options.when_full == WhenFull::DropOldest { "drop_oldest" } else { "drop_newest" };
-            tracing::warn!(letters = lost, policy, "the dead letter queue is full: letters are dropped");
+        if done.removed > 0 {
+            tracing::warn!(letters = done.removed, "the dead letter queue is full: its oldest letters are removed");
+        }
+        let now = self.env.wall();
+        for at in &done.dropped {
+            if let Ok((kind, component, _)) = letter::owner(&letters[*at..]) {
+                self.drops.borrow_mut().add(kind, component, now);
+            }
+        }
+        self.report_drops();
+    }
+
+    fn report_drops(&self) {
+        if self.drops.borrow_mut().report(self.env.now()) {
+            self.publish();
         }
     }
 
@@ -367,23 +387,29 @@ impl<E: Env> Clerk<E> {
         }
     }
 
-    /// Publishes who holds letters and whose letters wait.
+    /// Publishes who holds letters, whose letters wait, and whose are dropped.
     fn publish(&self) {
-        let (holders, stuck) = (self.holders.borrow(), self.stuck.borrow());
+        let (holders, stuck, drops) = (self.holders.borrow(), self.stuck.borrow(), self.drops.borrow());
         let waits = |kind: ComponentKind, name: &str| {
             stuck.iter().find(|one| one.0 == kind && one.1 == name).map(|(.., waits)| waits.clone())
+        };
+        let dropped_since = |kind: ComponentKind, name: &str| {
+            drops.iter().find(|one| one.0 == kind && one.1 == name).map(|(.., since)| since)
         };
         let holder = |of: &Holder| LetterHolder {
             kind: of.kind.name(),
             name: of.name.to_string(),
             bytes: of.bytes,
             waits: waits(of.kind, &of.name),
+            drops_since: dropped_since(of.kind, &of.name),
         };
         let mut all: Vec<LetterHolder> = holders.iter().map(holder).collect();
-        for (kind, name, waits) in stuck.iter() {
-            if !holders.iter().any(|of| of.kind == *kind && *of.name == **name) {
-                let (kind, name, waits) = (kind.name(), name.clone(), Some(waits.clone()));
-                all.push(LetterHolder { kind, name, bytes: 0, waits });
+        let troubled = stuck.iter().map(|(kind, name, _)| (*kind, name.as_str()));
+        for (kind, name) in troubled.chain(drops.iter().map(|(kind, name, _)| (kind, name))) {
+            if !all.iter().any(|of| of.kind == kind.name() && of.name == name) {
+                let (waits, drops_since) = (waits(kind, name), dropped_since(kind, name));
+                let (kind, name) = (kind.name(), name.to_owned());
+                all.push(LetterHolder { kind, name, bytes: 0, waits, drops_since });
             }
         }
         self.counters.letter_holders.set(all);
@@ -417,6 +443,7 @@ impl<E: Env> Clerk<E> {
 
     async fn tend(&self) {
         while !self.closing.get() {
+            self.report_drops();
             let idle = self.env.now().since(self.last.get()) >= IDLE;
             let period = match self.with_store(move |store| store.tend(idle)).await {
                 Ok(_) if self.counters.dead_letters_open.get() > 0 => Some(TEND),

@@ -54,6 +54,7 @@
 //! bytes there that are not a letter, and seals the rest. In a sealed segment, bytes that are not a letter are damage.
 
 pub mod clerk;
+mod drops;
 pub mod letter;
 mod parcel;
 pub mod segment;

@@ -3,6 +3,7 @@
 //! Guarantees: a parcel is settled when each of its letters is durable or was dropped. It then says which ones were dropped.
 //! Its buffers are reused. Does not store anything: the clerk does.
 
+use super::WhenFull;
 use super::letter::Letters;
 use std::cell::{Cell, Ref, RefCell, RefMut};
 
@@ -29,6 +30,8 @@ pub struct Parcel {
     dropped: RefCell<Vec<u64>>,
     tried: Cell<bool>,
     withdrawn: Cell<bool>,
+    /// What happens to its letters when the queue is full, if not what the queue says.
+    when_full: Cell<Option<WhenFull>>,
 }
 
 impl Parcel {
@@ -82,11 +85,20 @@ impl Parcel {
         self.dropped.borrow_mut().clear();
         self.tried.set(false);
         self.withdrawn.set(false);
+        self.when_full.set(None);
     }
 
     /// Whether the store tried to store it and did not store all of it.
     pub fn is_tried(&self) -> bool {
         self.tried.get()
+    }
+
+    pub(super) fn set_when_full(&self, when_full: Option<WhenFull>) {
+        self.when_full.set(when_full);
+    }
+
+    pub(super) fn when_full(&self) -> Option<WhenFull> {
+        self.when_full.get()
     }
 
     pub(super) fn withdraw(&self) {

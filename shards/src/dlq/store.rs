@@ -46,6 +46,15 @@ pub struct Store<D: Disk> {
     highest: u64,
 }
 
+/// Where the letters of one parcel end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParcelEnd {
+    /// The offset behind the last one.
+    pub at: usize,
+    /// What happens to one for which there is no space. None if the settings of the queue decide.
+    pub when_full: Option<WhenFull>,
+}
+
 /// What happened to letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
@@ -152,7 +161,7 @@ impl<D: Disk> Store<D> {
 
     /// Appends encoded letters and makes them durable with one sync. The letters belong to several parcels, one after the
     /// other, which end at `ends`. A letter that waits for space delays no later parcel.
-    pub fn append(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
+    pub fn append(&mut self, letters: &[u8], ends: &[ParcelEnd], now: Timestamp) -> io::Result<Appended> {
         let result = self.append_all(letters, ends, now);
         if result.is_err() {
             self.abandon();
@@ -160,7 +169,7 @@ impl<D: Disk> Store<D> {
         result
     }
 
-    fn append_all(&mut self, letters: &[u8], ends: &[usize], now: Timestamp) -> io::Result<Appended> {
+    fn append_all(&mut self, letters: &[u8], ends: &[ParcelEnd], now: Timestamp) -> io::Result<Appended> {
         let mut done = Appended::default();
         let (mut looked, mut at) = (false, 0);
         // Letters from here to `at` are admitted and not written yet.
@@ -188,7 +197,9 @@ impl<D: Disk> Store<D> {
                 self.look()?;
                 continue;
             }
-            match self.make_room(owner, free < bytes)? {
+            let end = ends.iter().find(|end| end.at > at);
+            let when_full = end.and_then(|end| end.when_full).unwrap_or(self.options.when_full);
+            match self.make_room(owner, free < bytes, when_full)? {
                 Room::Made => continue,
                 Room::None => {
                     done.dropped.push(at);
@@ -196,7 +207,7 @@ impl<D: Disk> Store<D> {
                 }
                 Room::Later => {
                     done.waiting.push(at);
-                    at = ends.iter().copied().find(|end| *end > at).unwrap_or(letters.len());
+                    at = end.map_or(letters.len(), |end| end.at);
                 }
             }
             from = at;
@@ -210,8 +221,8 @@ impl<D: Disk> Store<D> {
     }
 
     /// Applies the policy to a letter for which there is no space: none at all, or none for its owner.
-    fn make_room(&mut self, owner: Owner, is_full: bool) -> io::Result<Room> {
-        match self.options.when_full {
+    fn make_room(&mut self, owner: Owner, is_full: bool, when_full: WhenFull) -> io::Result<Room> {
+        match when_full {
             WhenFull::Block => return Ok(Room::Later),
             WhenFull::DropOldest => {
                 self.seal()?;

@@ -1,7 +1,7 @@
 //! The dead letter queue on a simulated disk: torn tails, damage, limits, and taking segments away.
 
 use super::segment::{Entry, Found, HEADER_BYTES, Segment, list};
-use super::store::{Appended, SEAL_REQUEST, Store};
+use super::store::{Appended, ParcelEnd, SEAL_REQUEST, Store};
 use super::*;
 use crate::env::{Disk as _, Timestamp};
 use crate::sim::{Crash, SimDisk, Simulation};
@@ -39,9 +39,13 @@ fn letters(from: u64, count: u64, bytes: usize) -> Vec<u8> {
     out
 }
 
+fn end(at: usize) -> ParcelEnd {
+    ParcelEnd { at, when_full: None }
+}
+
 /// Appends letters of one parcel.
 fn append(store: &mut Store<SimDisk>, letters: &[u8]) -> std::io::Result<Appended> {
-    store.append(letters, &[letters.len()], NOW)
+    store.append(letters, &[end(letters.len())], NOW)
 }
 
 fn letter_of<'a>(component: &'a str, original: &'a [u8]) -> DeadLetter<'a> {
@@ -272,12 +276,13 @@ fn component_that_floods_the_queue_costs_others_nothing() {
         let (mut group, mut ends) = (Vec::new(), Vec::new());
         for number in 0..200 {
             group.extend(letter("floods", number));
-            ends.push(group.len());
+            ends.push(end(group.len()));
         }
         group.extend(letter("quiet", 1001));
-        ends.push(group.len());
+        ends.push(end(group.len()));
         let done = one.append(&group, &ends, NOW).unwrap();
-        assert!(!done.dropped.contains(&ends[199]) && !done.waiting.contains(&ends[199]), "{when_full:?}: {done:?}");
+        let last = ends[199].at;
+        assert!(!done.dropped.contains(&last) && !done.waiting.contains(&last), "{when_full:?}: {done:?}");
         let held = |store: &Store<SimDisk>| {
             let holders = store.holding().holders;
             holders.into_iter().map(|of| (of.name.to_string(), of.bytes)).collect::<Vec<_>>()
@@ -292,6 +297,25 @@ fn component_that_floods_the_queue_costs_others_nothing() {
         // The first one shares its segment with the flood, and goes with it.
         let first = if when_full == WhenFull::DropOldest { 1001 } else { 1000 };
         assert!((first..1003).all(|number| kept.contains(&number)), "{when_full:?}: {kept:?}");
+    }
+}
+
+/// One of two parcels of a component drops what has no space, although the queue says that letters wait; and the other way round.
+#[test]
+fn policy_of_a_parcel_counts_more_than_that_of_the_queue() {
+    for (queue, own) in [(WhenFull::Block, WhenFull::DropNewest), (WhenFull::DropNewest, WhenFull::Block)] {
+        let simulation = machine(14);
+        let mut one = store(&simulation.disk().clone(), options(16 * 1024, queue));
+        append(&mut one, &letters(0, 2, 1000)).unwrap();
+        let (group, length) = (letters(10, 60, 1000), letters(10, 1, 1000).len());
+        let middle = ParcelEnd { at: 30 * length, when_full: Some(own) };
+        let done = one.append(&group, &[middle, end(group.len())], NOW).unwrap();
+        let (waits, dropped) = (done.waiting.clone(), done.dropped.clone());
+        let first = done.stored as usize * length;
+        assert!((1..10).contains(&done.stored), "{done:?}");
+        let (from, to) = if own == WhenFull::Block { (middle.at, group.len()) } else { (first, middle.at) };
+        assert_eq!(dropped, (from..to).step_by(length).collect::<Vec<_>>(), "{own:?}");
+        assert_eq!(waits, [if own == WhenFull::Block { first } else { middle.at }], "{own:?}");
     }
 }
 

@@ -43,7 +43,7 @@ impl<E: Env> Intake<E> {
                 continue;
             }
             let forced = self.stop.reached(Phase::Forced);
-            let kept = self.clerk.keep(&mut letters, forced).await;
+            let kept = self.clerk.keep(&mut letters, None, forced).await;
             if kept.left > 0 {
                 return Err(());
             }

@@ -4,7 +4,7 @@ use super::claim::Claim;
 use super::{KeptLetter, Queue, dlq, list};
 use std::path::{Path, PathBuf};
 use tailwater_shards::dlq::segment::{Segment, header};
-use tailwater_shards::dlq::store::{SEAL_REQUEST, Store};
+use tailwater_shards::dlq::store::{ParcelEnd, SEAL_REQUEST, Store};
 use tailwater_shards::dlq::{ComponentKind, DeadLetter, Options, WhenFull, letter, shard_folder};
 use tailwater_shards::env::{Disk, ShardId, Timestamp};
 use tailwater_shards::glommio_env::RealDisk;
@@ -73,7 +73,10 @@ fn keep(store: &mut Store<RealDisk>, components: &[&str]) {
         letter::encode(&mut letters, Timestamp(9), &letter);
     }
     let now = Timestamp(1_795_392_754_000_000_000);
-    assert_eq!(store.append(&letters, &[letters.len()], now).expect("a disk").stored, components.len() as u64);
+    assert_eq!(
+        store.append(&letters, &[ParcelEnd { at: letters.len(), when_full: None }], now).expect("a disk").stored,
+        components.len() as u64
+    );
 }
 
 #[test]

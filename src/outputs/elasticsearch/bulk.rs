@@ -1,23 +1,19 @@
 //! The body of a bulk request: for each event a line with the action, and its line from the WAL.
 //!
-//! Guarantees: every event is written as exactly two lines, so an event never breaks the request. If the server would reject
-//! an index name, if a value makes a name begin like one of a system index, or if an id is too long, the event is left out, with
-//! the reason. Without fields and ids, an event costs one comparison and two copies.
+//! Guarantees: every event is written as exactly two lines, so an event never breaks the request. If an event may not have its
+//! index ([`super::names`]), or if its id is too long, it is left out, with the reason. Without fields and ids, an event costs one
+//! comparison and two copies.
 
+use super::names::{Action, Indexes, Names};
 use crate::codec::template::Template;
-use crate::codec::visible::steers;
 use crate::outputs::requests::part::{Part, Slice};
 use memchr::memmem::find;
 use ring::digest::{SHA256, digest};
-use std::ops::Range;
 use std::sync::Arc;
 use tailwater_shards::counters::OutputCounters;
-use tailwater_shards::env::Timestamp;
+use tailwater_shards::env::{Monotonic, Timestamp};
 use tailwater_shards::plugin::{Delivery, Event};
 use tailwater_shards::scan::escape_json_into;
-
-/// Longest index name, in bytes.
-const INDEX_BYTES_MAX: usize = 255;
 
 /// Longest id, in bytes: a longer one fails its whole request.
 const ID_BYTES_MAX: usize = 512;
@@ -47,15 +43,10 @@ pub enum Id {
 /// Builds bodies.
 pub struct Bulk {
     op: Op,
-    index: Template,
-    has_fields: bool,
+    names: Names,
     id: Id,
-    /// The beginning of the action line, or why there is none. Valid for events with a time in `moments`.
-    action: Vec<u8>,
-    refusal: Option<String>,
-    moments: Range<i64>,
     scratch: Vec<u8>,
-    /// Counts the events of a delivery whose index name has a field that they lack.
+    /// Counts the events of a delivery whose index name has a field that they lack, and those that led to one index too many.
     counters: Arc<OutputCounters>,
     /// The first event of the delivery that was not rendered yet. Parts that were not rendered are rendered in order.
     fresh_from: u64,
@@ -63,22 +54,23 @@ pub struct Bulk {
 
 impl Bulk {
     pub fn new(op: Op, index: Template, id: Id) -> Bulk {
-        let has_fields = index.has_fields();
-        // Empty range: no event is in it.
-        let moments = 0..0;
-        let (action, scratch) = (Vec::new(), Vec::new());
-        let counters = Arc::default();
-        Bulk { op, index, has_fields, id, action, refusal: None, moments, scratch, counters, fresh_from: 0 }
+        let beginning: &'static [u8] = match op {
+            Op::Index => b"{\"index\":{\"_index\":\"",
+            Op::Create => b"{\"create\":{\"_index\":\"",
+        };
+        let names = Names::new(index, beginning);
+        Bulk { op, names, id, scratch: Vec::new(), counters: Arc::default(), fresh_from: 0 }
     }
 
-    /// The same with these counters.
-    pub fn counted(self, counters: Arc<OutputCounters>) -> Bulk {
-        Bulk { counters, ..self }
+    /// The same as a part of an output that has these counters and indexes.
+    pub fn of_output(self, counters: Arc<OutputCounters>, indexes: Arc<Indexes>) -> Bulk {
+        Bulk { counters, names: self.names.within(indexes), ..self }
     }
 
     /// Forgets which events were rendered.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, wall: Timestamp, now: Monotonic) {
         self.fresh_from = 0;
+        self.names.begin(wall, now);
     }
 
     /// Approximate number of bytes per event in addition to its line.
@@ -103,19 +95,20 @@ impl Bulk {
     }
 
     fn push(&mut self, event: &Event<'_>, index: u64, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
-        if self.has_fields || !self.moments.contains(&event.timestamp.0) {
-            let is_named = self.prepare(event);
-            if !is_named && index >= self.fresh_from {
-                self.counters.unnamed_events.add(1);
-            }
+        let (is_named, action) = self.names.of(event);
+        if !is_named && index >= self.fresh_from {
+            self.counters.unnamed_events.add(1);
         }
         self.fresh_from = self.fresh_from.max(index + 1);
-        if let Some(reason) = &self.refusal {
-            refused.push((index, reason.clone()));
-            return;
-        }
         let start = out.len();
-        out.extend_from_slice(&self.action);
+        match action {
+            Action::Send(beginning) => out.extend_from_slice(beginning),
+            Action::Refuse { reason, is_excess } => {
+                self.counters.excess_index_events.add(u64::from(*is_excess));
+                refused.push((index, reason.clone()));
+                return;
+            }
+        }
         if let Err(reason) = self.push_id(event, out) {
             out.truncate(start);
             refused.push((index, reason));
@@ -126,25 +119,6 @@ impl Bulk {
         if !event.line.ends_with(b"\n") {
             out.push(b'\n');
         }
-    }
-
-    /// Prepares the action line for an event and for other events with the same dates. Returns whether the event has each field
-    /// without a default.
-    fn prepare(&mut self, event: &Event<'_>) -> bool {
-        self.moments = self.index.same_dates(event.timestamp);
-        self.scratch.clear();
-        let is_named = self.index.render(event, &mut self.scratch);
-        let name = String::from_utf8_lossy(&self.scratch).to_lowercase();
-        self.refusal = unfit(&name, &self.index).map(|why| format!("the index name `{name}` {why}"));
-        self.action.clear();
-        let op: &[u8] = match self.op {
-            Op::Index => b"{\"index\":{\"_index\":\"",
-            Op::Create => b"{\"create\":{\"_index\":\"",
-        };
-        self.action.extend_from_slice(op);
-        escape_json_into(name.as_bytes(), &mut self.action);
-        self.action.push(b'"');
-        is_named
     }
 
     fn push_id(&mut self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), String> {
@@ -179,41 +153,10 @@ impl Bulk {
     }
 }
 
-/// Why the server would reject every index name of this template because of its fixed text. The values of fields are unknown,
-/// so for a template with fields only problems that no value can fix are reported.
-pub fn never_fit(index: &Template) -> Option<String> {
-    let mut name = Vec::new();
-    // A field that is missing in an event is rendered as `unknown`, which is always valid, or as its default.
-    index.render(&Event { line: b"{}", timestamp: Timestamp(0) }, &mut name);
-    let name = String::from_utf8_lossy(&name).to_lowercase();
-    let bytes_least = name.len().saturating_sub(index.missing_bytes());
-    if index.has_fields() && name.len() > INDEX_BYTES_MAX && bytes_least <= INDEX_BYTES_MAX {
-        return None;
-    }
-    let form = if index.has_fields() { "an index name from this template" } else { "the index name" };
-    unfit(&name, index).map(|why| format!("{form} is invalid: `{name}` {why}"))
-}
-
-/// Why no event may go to an index with this name: the server would reject it, or read it as something else than one name, or
-/// an event's value makes it a system index.
-fn unfit(name: &str, index: &Template) -> Option<&'static str> {
-    let odd = |c: char| steers(c) || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
-    match name {
-        "" => Some("is empty"),
-        "." | ".." => Some("is not allowed"),
-        _ if name.starts_with(['-', '_', '+']) => Some("begins with -, _ or +"),
-        _ if name.starts_with('.') && !index.begins_fixed() => {
-            Some("begins with a dot that an event's field may have chosen: such names are those of system indexes")
-        }
-        _ if name.len() > INDEX_BYTES_MAX => Some("is longer than 255 bytes"),
-        _ if name.contains(odd) => Some("contains white space, a control character, or one of \\ / * ? \" < > | , # :"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::visible::steers;
     use crate::outputs::encoding::testing::{delivery, piece};
     use tailwater_shards::plugin::Column;
 
@@ -228,6 +171,7 @@ mod tests {
         let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
         let delivery = delivery(&lines, MOMENT);
         let (mut out, mut refused) = (Vec::new(), Vec::new());
+        bulk.begin(Timestamp(MOMENT as i64), Monotonic(0));
         bulk.body(&delivery, &Part::of(0..delivery.events), &mut out, &mut refused);
         (String::from_utf8(out).expect("text"), refused)
     }
@@ -266,62 +210,6 @@ mod tests {
         assert_eq!(actions, [r#"{"create":{"_index":"shop-x"}}"#, r#"{"create":{"_index":"unknown-x"}}"#]);
         assert_eq!(refused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2]);
         assert!(refused[0].1.contains("`a/b-x`") && refused[1].1.contains("begins with"), "{refused:?}");
-    }
-
-    #[test]
-    fn no_name_can_end_its_line() {
-        for name in ["", ".", "..", "a b", "a\nb", "a\"b", "a\\b", "a:b", "+a", "a\u{0}", &"x".repeat(256)] {
-            assert!(unfit(name, &template("l")).is_some(), "{name:?}");
-        }
-        for name in ["a", ".hidden", "a.b-c_d", "ü"] {
-            assert_eq!(unfit(name, &template("l")), None);
-        }
-    }
-
-    #[test]
-    fn names_that_no_field_value_can_fix_are_reported() {
-        let long = "x".repeat(250);
-        let too_long = format!("{long}123456");
-        for never in [
-            "_logs",
-            "-logs",
-            "+logs-%Y",
-            ".",
-            "..",
-            "a b",
-            "a,b",
-            "a#b",
-            "a:b",
-            "a/b",
-            "a*",
-            "logs-<now>",
-            "_{{ x }}",
-            "{{ x }}/y",
-            "{{ x }} ",
-            "a\\{{ x }}",
-            "l-%Y|{{ x }}",
-            &too_long,
-            "{{ x | default('.security') }}",
-            ".{{ x }}",
-            &format!("{too_long}{{{{ x }}}}"),
-            &format!("{long}%F"),
-        ] {
-            let what = never_fit(&template(never)).unwrap_or_else(|| panic!("{never} fits"));
-            assert!(what.contains(" is invalid: `"), "{what}");
-        }
-        for fit in [
-            "logs",
-            "Logs",
-            "logs-%Y.%m.%d",
-            ".logs",
-            "{{ x }}",
-            "{{ x }}-",
-            ".l-{{ x }}",
-            "a-{{ x }}_b",
-            &format!("{long}{{{{ x }}}}{{{{ y }}}}"),
-        ] {
-            assert_eq!(never_fit(&template(fit)), None, "{fit}");
-        }
     }
 
     #[test]

@@ -6,17 +6,19 @@
 //! response was lost or the process was killed, is stored once. Without an id, it is stored at least once. A status and an
 //! error type mean the same for a request and for one of its events; one table decides ([`super::requests::meaning`]). How
 //! compatible stores respond is described in `answer.rs`. No response makes Tailwater send accepted events again without
-//! limit. An event chooses an index only behind the fixed beginning of the template, and replaces documents only if the
-//! configuration allows it.
+//! limit. An event chooses an index only behind the fixed beginning of the template, no more of them than `max_indexes`, and replaces
+//! documents only if the configuration allows it.
 //!
 //! Does not create indexes, templates, data streams or pipelines, and does not discover further nodes of the cluster.
 
 mod answer;
 mod bulk;
+mod names;
 
 use super::encoding::output_full;
 use super::file::compress::Compression as BodyCompression;
 use super::http::{concurrency_default, request_bytes_default, timeout_default};
+use super::letters::DeadLetters;
 use super::requests::part::Part;
 use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal};
 use crate::codec::marked;
@@ -32,11 +34,13 @@ use crate::net::reply::Reply;
 use crate::net::tls::Tls;
 use bulk::{Bulk, Id};
 use hyper::{Method, Uri};
+use names::Indexes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tailwater_shards::delivery::OutputFull;
-use tailwater_shards::env::{Disk, Env};
+use tailwater_shards::dlq;
+use tailwater_shards::env::{Disk, Env, Monotonic, Timestamp};
 use tailwater_shards::plugin::{
     Delivery, LocalFuture, OpenResult, Output, OutputContext, OutputSpec, Placement, PluginError, Resume,
 };
@@ -79,6 +83,10 @@ pub struct Settings {
     /// can write to, except those whose names begin with a dot.
     #[serde(default)]
     pub allow_any_index: bool,
+    /// Maximum number of different values of the fields in `index`, or combinations of them, that get indexes within a day, 1 to
+    /// 100,000. Events with other values become dead letters. Dates count if they are older than 7 days or more than a day ahead.
+    #[serde(default = "indexes_default")]
+    pub max_indexes: u32,
     /// The time zone of the dates in `index`: a name such as `Europe/Berlin`, an offset such as `"+02:00"`, or `local`; by
     /// default UTC.
     #[serde(default)]
@@ -130,6 +138,17 @@ pub struct Settings {
     /// What happens to its events if the WAL is full because of this output.
     #[serde(default)]
     pub when_full: WhenFull,
+    /// What happens to its dead letters beyond its share of the queue.
+    #[serde(default)]
+    pub dead_letters: DeadLetters,
+}
+
+/// Maximum number of indexes, whatever is configured: up to 150 bytes of memory for each.
+const INDEXES_MAX: u32 = 100_000;
+
+/// With a copy of each index, and eight days of each value, about what a cluster of a few nodes allows.
+fn indexes_default() -> u32 {
+    200
 }
 
 impl Component for Settings {
@@ -138,7 +157,8 @@ impl Component for Settings {
     const EXAMPLE: &'static str = "type: elasticsearch\nendpoints: [http://127.0.0.1:9200]\nindex: logs-%Y.%m.%d\n";
 
     fn check(&self) -> Vec<Mistake> {
-        self.job().err().unwrap_or_default()
+        let job = self.job().err().unwrap_or_default();
+        job.into_iter().chain(self.dead_letters.check()).collect()
     }
 
     fn check_files<D: Disk>(&self, disk: &D) -> Vec<Mistake> {
@@ -169,6 +189,10 @@ impl Settings {
                 let help = "remove `?` and everything after it";
                 mistakes.push(Mistake::new(requests.url_key(number), "an endpoint has a query", help));
             }
+        }
+        if !(1..=INDEXES_MAX).contains(&self.max_indexes) {
+            let what = format!("{} is not between 1 and {INDEXES_MAX}", self.max_indexes);
+            mistakes.push(Mistake::new("max_indexes", what, "remove the key to use the default, 200"));
         }
         // Servers reject every request with an empty name.
         if self.pipeline.as_deref() == Some("") {
@@ -248,7 +272,7 @@ impl Settings {
         if marked::plain(&self.index).trim().is_empty() {
             return Err(vec![Mistake::new("index", "it is empty", "write it like logs-%Y.%m.%d")]);
         }
-        if let Some(what) = bulk::never_fit(&index) {
+        if let Some(what) = names::never_fit(&index) {
             return Err(vec![mistake(what)]);
         }
         if index.begins_with_field() && !self.allow_any_index {
@@ -284,8 +308,9 @@ impl Settings {
 }
 
 impl<E: Env> OutputSettings<E> for Settings {
-    fn spec(&self, _: &Facts, _: &str) -> Arc<dyn OutputSpec<E>> {
-        Arc::new(Spec(self.clone()))
+    fn spec(&self, _: &Facts, name: &str) -> Arc<dyn OutputSpec<E>> {
+        let indexes = Arc::new(Indexes::new(name, self.max_indexes as usize));
+        self.dead_letters.of(Arc::new(Spec { settings: self.clone(), indexes }))
     }
 
     fn batching(&self) -> Batching {
@@ -300,6 +325,10 @@ impl<E: Env> OutputSettings<E> for Settings {
         output_full(self.when_full)
     }
 
+    fn letters_full(&self) -> Option<dlq::WhenFull> {
+        self.dead_letters.full()
+    }
+
     fn held_bytes_max(&self) -> u64 {
         super::requests::held_bytes_max(self.concurrency, self.request_bytes.0)
     }
@@ -309,7 +338,11 @@ impl<E: Env> OutputSettings<E> for Settings {
     }
 }
 
-struct Spec(Settings);
+struct Spec {
+    settings: Settings,
+    /// Kept here so that all instances share it, and so that it outlives each opening.
+    indexes: Arc<Indexes>,
+}
 
 impl<E: Env> OutputSpec<E> for Spec {
     fn placement(&self) -> Placement {
@@ -317,10 +350,10 @@ impl<E: Env> OutputSpec<E> for Spec {
     }
 
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
-        let settings = self.0.clone();
+        let (settings, indexes) = (self.settings.clone(), self.indexes.clone());
         Box::pin(async move {
             let Job { plan, heads, bulk } = settings.job().map_err(fatal)?;
-            let bulk = bulk.counted(context.counters);
+            let bulk = bulk.of_output(context.counters, indexes);
             let opened = Requester::open(context.env, &plan, heads, bulk).await;
             // Certificate files may be readable again later.
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
@@ -333,8 +366,8 @@ impl Protocol for Bulk {
         Bulk::overhead_bytes(self)
     }
 
-    fn begin(&mut self) {
-        Bulk::begin(self);
+    fn begin(&mut self, wall: Timestamp, now: Monotonic) {
+        Bulk::begin(self, wall, now);
     }
 
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {

@@ -68,6 +68,7 @@ mod tests;
 mod writer;
 
 use super::encoding::{Encoding, message_field, output_full};
+use super::letters::DeadLetters;
 use crate::codec::marked;
 use crate::config::claims::Claims;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
@@ -82,6 +83,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
+use tailwater_shards::dlq;
 use tailwater_shards::env::{Access, Disk, Env};
 use tailwater_shards::limits::COMMIT_STATE_BYTES_MAX;
 use tailwater_shards::plugin::{
@@ -185,6 +187,9 @@ pub struct Settings {
     /// What happens to its events if the WAL is full because of this output.
     #[serde(default)]
     pub when_full: WhenFull,
+    /// What happens to its dead letters beyond its share of the queue.
+    #[serde(default)]
+    pub dead_letters: DeadLetters,
 }
 
 /// The permissions of a file.
@@ -240,6 +245,7 @@ impl Component for Settings {
             mistakes.push(Mistake::new("max_paths", what, "remove the key to use the default, 10000"));
         }
         mistakes.extend(self.rotate.iter().flat_map(Rotate::check));
+        mistakes.extend(self.dead_letters.check());
         mistakes
     }
 
@@ -332,7 +338,7 @@ impl<E: Env> OutputSettings<E> for Settings {
         let (group, claims) = (self.group.clone(), facts.claims.clone());
         let max_paths = self.max_paths as usize;
         let blocked = Arc::default();
-        Arc::new(Spec { template, encoding, options, max_paths, group, claims, blocked })
+        self.dead_letters.of(Arc::new(Spec { template, encoding, options, max_paths, group, claims, blocked }))
     }
 
     fn batching(&self) -> Batching {
@@ -345,6 +351,10 @@ impl<E: Env> OutputSettings<E> for Settings {
 
     fn when_full(&self) -> OutputFull {
         output_full(self.when_full)
+    }
+
+    fn letters_full(&self) -> Option<dlq::WhenFull> {
+        self.dead_letters.full()
     }
 
     fn held_bytes_max(&self) -> u64 {

@@ -42,7 +42,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use suspects::Suspects;
-use tailwater_shards::env::{Env, Monotonic};
+use tailwater_shards::env::{Env, Monotonic, Timestamp};
 use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, Untaken};
 use targets::Targets;
 
@@ -157,8 +157,8 @@ pub struct Items {
 pub trait Protocol: 'static {
     /// Approximate number of bytes per event in a body in addition to its line.
     fn overhead_bytes(&self) -> u64;
-    /// A new delivery begins.
-    fn begin(&mut self) {}
+    /// A new delivery begins at this time.
+    fn begin(&mut self, _: Timestamp, _: Monotonic) {}
     /// Appends the body of a request with these events. Events that cannot be sent are left out and added to `refused` with
     /// the reason.
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>);
@@ -283,7 +283,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             }
             self.left = split(delivery, self.request_bytes, self.protocol.overhead_bytes());
             self.suspects.begin();
-            self.protocol.begin();
+            self.protocol.begin(self.env.wall(), self.env.now());
             self.rejected.clear();
         }
         let undecided = self.undecided();

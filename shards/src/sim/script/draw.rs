@@ -35,6 +35,7 @@ fn delivery(chance: &mut Prng, kind: OutputKind) -> DeliveryOptions {
             age_max: chance.one_in(8).then(|| Duration::from_millis(chance.between(500, 5000))),
         },
         when_full,
+        letters_full: None,
     }
 }
 

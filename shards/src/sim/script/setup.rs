@@ -107,6 +107,7 @@ impl Setup {
             batch: BatchOptions { bytes_max: 32 * 1024, events_max: 200, age_max: Duration::ZERO },
             retry: RetryOptions { initial: second / 20, max: second / 2, after_max: second * 60, age_max: None },
             when_full: OutputFull::Block,
+            letters_full: None,
         };
         Setup {
             seed,

@@ -294,3 +294,39 @@ fn an_event_that_an_output_was_spared_and_the_log_cannot_hold_counts_once() {
     cluster.drain(SECOND * 60);
     cluster.finish();
 }
+
+/// An output rejects every seventh event, and nobody makes space for their letters. With a policy of its own it drops them, whatever the
+/// policy of the queue is, and delivers all others. Without one it waits, and so do the inputs once the log is full.
+#[test]
+fn output_that_drops_letters_waits_for_no_space() {
+    const EVENTS: u64 = 3000;
+    for seed in 0..16 {
+        let own = [None, Some(dlq::WhenFull::DropNewest)][seed as usize % 2];
+        let mut setup = Setup::plain(seed);
+        small_queue(&mut setup);
+        setup.outputs[0].options.letters_full = own;
+        let mut cluster = started(setup, 1);
+        cluster.ledger.state().outputs[0].rejects = true;
+        for at in 0..EVENTS as usize {
+            cluster.make(at % 3, 300 + at % 7);
+        }
+        cluster.run_for(SECOND * 60);
+        let counters = cluster.alive().meters.outputs[0].counters.clone();
+        let (sent, dropped) = (counters.sent_events.get(), counters.discarded.get(Discard::DeadLettersFull));
+        let passed = sent + counters.dead_lettered_total() + dropped;
+        let holders = cluster.alive().meters.shards[0].letter_holders.get();
+        let troubles = (holders[0].waits_since.is_some(), holders[0].drops_since.is_some());
+        if own.is_some() {
+            assert_eq!((passed, unread(&cluster, 0)), (EVENTS, 0), "seed {seed}: all events are decided");
+            assert!(counters.dead_lettered_total() > 0 && dropped > 0, "seed {seed}: {dropped} dropped");
+            assert_eq!(troubles, (false, true), "seed {seed}");
+        } else {
+            assert!(dropped == 0 && unread(&cluster, 0) > 100, "seed {seed}: {passed} passed, {dropped} dropped");
+            assert_eq!(troubles, (true, false), "seed {seed}");
+        }
+        let crash = some_crash(&mut cluster);
+        cluster.crash(crash);
+        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+        cluster.finish();
+    }
+}
