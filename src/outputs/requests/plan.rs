@@ -41,8 +41,8 @@ pub fn is_credential(name: &str) -> bool {
 /// Whether the query of a URL holds a credential.
 fn has_key(endpoint: &Endpoint) -> bool {
     let (_, query) = endpoint.path.split_once('?').unwrap_or_default();
-    let values = query.split('&').filter_map(|pair| pair.split_once('='));
-    values.into_iter().any(|(name, value)| !value.is_empty() && is_credential(name))
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+    values.any(|(name, value)| !value.is_empty() && is_credential(name))
 }
 
 /// The keys, borrowed from the settings.
