@@ -1,11 +1,15 @@
-//! Events that the server blocks for a reason that a person can fix: they wait, and none becomes a dead letter.
+//! Events that the server blocks for a reason that a person can fix: they wait, and none becomes a dead letter, unless events chose the
+//! index and the server accepts those of others.
 
 use crate::case::Case;
 use crate::lines::block;
 use crate::node::steady;
+use crate::product::Product;
 use crate::scene::{Scene, documents, from_file, to_index};
+use crate::wait::wait_for;
 use serde_json::json;
 use std::fs;
+use std::io::Write;
 
 const LINES: u64 = 500;
 
@@ -30,4 +34,46 @@ fn blocked_events_wait_until_the_block_is_removed() {
         product.terminate();
         documents(&search, &index, LINES).assert_exactly_once();
     }
+}
+
+/// One user names indexes that are closed, or blocked. The events of another user wait for a while, and then no longer.
+#[test]
+fn index_that_an_event_chose_and_that_is_blocked_stops_no_other() {
+    let search = steady().search();
+    for index in ["chosen-closed", "chosen-blocked"] {
+        search.create_index(index, &json!({}));
+    }
+    search.ask("POST", "/chosen-closed/_close", None);
+    search.block("chosen-blocked", "write", true);
+    let output = to_index(&steady().url(), "chosen-{{ svc }}", ", batch: {max_age: 50ms}");
+    let scene = Scene::new(Case::new("chosen"), "{type: stdin, parse: json}", &[("out", output)]);
+    let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);
+    ["index_closed_exception", "cluster_block_exception", "similar lines", "dead letter"]
+        .into_iter()
+        .for_each(|part| product.expect(part));
+    let mut send = |svc: &str| writeln!(input, "{{\"svc\":\"{svc}\"}}").expect("a line");
+    let sent = |product: &mut Product, sent: u64, dead: u64| {
+        wait_for("the events are decided", || match (scene.sent("out")?, scene.dead_letters("out", "rejected")?) {
+            both if both == (sent, dead) => Ok(()),
+            other => Err(format!("{other:?} sent and dead; {}", product.state())),
+        });
+    };
+    send("good");
+    sent(&mut product, 1, 0);
+    for svc in ["closed", "blocked", "good"] {
+        send(svc);
+    }
+    sent(&mut product, 2, 2);
+    for svc in ["good", "closed", "blocked"] {
+        send(svc);
+    }
+    sent(&mut product, 3, 4);
+    search.ask("POST", "/chosen-closed/_open", None);
+    search.block("chosen-blocked", "write", false);
+    for svc in ["closed", "blocked"] {
+        send(svc);
+    }
+    sent(&mut product, 5, 4);
+    drop(input);
+    assert_eq!(product.wait().code(), Some(0));
 }

@@ -163,7 +163,10 @@ fn sort(items: Vec<Item>) -> Items {
     for (place, item) in items.into_iter().enumerate() {
         match item.meaning {
             Meaning::Taken => {}
-            Meaning::Wait => {
+            Meaning::Wait | Meaning::Barred => {
+                if item.meaning == Meaning::Barred {
+                    sorted.barred.push((place, explained(item.row, reason(&item))));
+                }
                 if sorted.retry.is_empty() {
                     sorted.error = explained(item.row, reason(&item));
                 }

@@ -6,6 +6,7 @@
 
 use super::names::{Action, Indexes, Names};
 use crate::codec::template::Template;
+use crate::outputs::requests::Verdict;
 use crate::outputs::requests::part::{Part, Slice};
 use memchr::memmem::find;
 use ring::digest::{SHA256, digest};
@@ -71,6 +72,11 @@ impl Bulk {
     pub fn begin(&mut self, wall: Timestamp, now: Monotonic) {
         self.fresh_from = 0;
         self.names.begin(wall, now);
+    }
+
+    /// See [`Names::settle`].
+    pub fn learn(&self, delivery: &Delivery<'_>, part: &Part, verdict: &mut Verdict, now: Monotonic) {
+        self.names.settle(delivery, part, verdict, now);
     }
 
     /// Approximate number of bytes per event in addition to its line.

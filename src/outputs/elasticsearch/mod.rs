@@ -12,6 +12,7 @@
 //! Does not create indexes, templates, data streams or pipelines, and does not discover further nodes of the cluster.
 
 mod answer;
+mod barred;
 mod bulk;
 mod names;
 
@@ -372,6 +373,10 @@ impl Protocol for Bulk {
 
     fn body(&mut self, delivery: &Delivery<'_>, part: &Part, out: &mut Vec<u8>, refused: &mut Vec<(u64, String)>) {
         Bulk::body(self, delivery, part, out, refused);
+    }
+
+    fn learn(&mut self, delivery: &Delivery<'_>, part: &Part, verdict: &mut Verdict, now: Monotonic) {
+        Bulk::learn(self, delivery, part, verdict, now);
     }
 
     async fn verdict<E: Env>(&self, env: &E, reply: &Reply, events: u64) -> Verdict {

@@ -5,35 +5,48 @@
 //! instances of an output together. Dates around now do not count for it: each value may have its indexes of these days. Any other date
 //! counts like a value, because events choose it.
 //!
+//! If the server refuses events because of an index that events chose, they are rejected after a while ([`super::barred`]).
+//!
 //! A name is judged once in a delivery, and only then is memory allocated and the lock of the output taken: for at most
 //! [`NAMES_KEPT_MAX`] names that are remembered at once.
 
+use super::barred::{Barred, Fate};
 use crate::codec::template::Template;
 use crate::codec::visible::steers;
 use crate::outputs::distinct::{Distinct, is_date_counted};
-use std::collections::HashMap;
+use crate::outputs::requests::part::{Part, Slice};
+use crate::outputs::requests::{Items, Verdict};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_shards::env::{Monotonic, Timestamp};
-use tailwater_shards::plugin::Event;
+use tailwater_shards::plugin::{Delivery, Event};
 use tailwater_shards::scan::escape_json_into;
 
 /// Longest index name, in bytes.
 const INDEX_BYTES_MAX: usize = 255;
 
+/// Of how many accepted events of a response the indexes are looked at.
+const TAKEN_SEEN_MAX: usize = 64;
+
+/// Dates that are at most this far from now are those of events that just happened.
+const NEAR_NANOS: u64 = 24 * 3600 * 1_000_000_000;
+
 /// Names that are remembered within a delivery: when there are more, all are judged again.
 const NAMES_KEPT_MAX: usize = 1024;
 
-/// The indexes of one output: which names its events led to, from all its instances.
+/// The indexes of one output: which names its events led to, from all its instances, and which of them the server refuses.
 pub struct Indexes {
     output: String,
     distinct: Mutex<Distinct>,
+    barred: Mutex<Barred>,
 }
 
 impl Indexes {
     /// Those of an output that may have `max` of them.
     pub fn new(output: &str, max: usize) -> Indexes {
-        Indexes { output: output.to_owned(), distinct: Mutex::new(Distinct::new(max)) }
+        let (distinct, barred) = (Mutex::new(Distinct::new(max)), Mutex::default());
+        Indexes { output: output.to_owned(), distinct, barred }
     }
 
     /// Why an index is one too many, if it is. Says so in the log from time to time.
@@ -57,6 +70,14 @@ impl Indexes {
         }
         Some(why)
     }
+}
+
+/// An index in [`Barred`].
+struct Place {
+    /// The same for all days of a value, as long as they are around now.
+    key: Vec<u8>,
+    /// Whether events choose it: the fields or a date far from now.
+    is_chosen: bool,
 }
 
 /// What happens to the events of one index.
@@ -126,6 +147,85 @@ impl Names {
         self.actions.clear();
     }
 
+    /// The index of an event that was sent.
+    fn place(&self, event: &Event<'_>) -> Place {
+        let at = |timestamp| {
+            let mut name = Vec::new();
+            self.index.render(&Event { timestamp, ..*event }, &mut name);
+            String::from_utf8_lossy(&name).to_lowercase().into_bytes()
+        };
+        let (name, today) = (at(event.timestamp), at(self.wall));
+        let is_near = name == today || event.timestamp.0.abs_diff(self.wall.0) <= NEAR_NANOS;
+        Place { key: if is_near { today } else { name }, is_chosen: self.has_fields || !is_near }
+    }
+
+    /// Learns which indexes accepted events and which did not. Events of an index that was given up are rejected.
+    pub fn settle(&self, delivery: &Delivery<'_>, part: &Part, verdict: &mut Verdict, now: Monotonic) {
+        if !self.has_fields && !self.index.has_dates() {
+            return;
+        }
+        let mut barred = self.indexes.barred.lock().unwrap_or_else(PoisonError::into_inner);
+        match verdict {
+            // A few are enough to know that the server accepts events.
+            Verdict::Delivered => {
+                let ends = [part.indexes().next(), part.indexes().last()];
+                let mut ends: Vec<u64> = ends.into_iter().flatten().collect();
+                ends.dedup();
+                for_each(delivery, &ends, |_, event| self.accept(&mut barred, event, now));
+            }
+            Verdict::Items(items) if !items.barred.is_empty() => self.judge(&mut barred, delivery, part, items, now),
+            _ => {}
+        }
+    }
+
+    fn accept(&self, barred: &mut Barred, event: &Event<'_>, now: Monotonic) {
+        let place = self.place(event);
+        if barred.accepted(&place.key, now) {
+            let (output, index) = (&self.indexes.output, String::from_utf8_lossy(&place.key).into_owned());
+            tracing::info!(component_id = %output, component_kind = "output", %index, "the server accepts events for this index again");
+        }
+    }
+
+    fn judge(&self, barred: &mut Barred, delivery: &Delivery<'_>, part: &Part, items: &mut Items, now: Monotonic) {
+        let indexes: Vec<u64> = part.indexes().collect();
+        let unsaid = items.unsaid_from.unwrap_or(indexes.len()).min(indexes.len());
+        let others = items.retry.iter().chain(items.doubtful.iter().chain(&items.rejected).map(|(place, _)| place));
+        let others: HashSet<usize> = others.copied().collect();
+        let taken: Vec<u64> = (0..unsaid).filter(|place| !others.contains(place)).map(|place| indexes[place]).collect();
+        let some: Vec<u64> = taken.iter().copied().step_by(taken.len() / TAKEN_SEEN_MAX + 1).collect();
+        for_each(delivery, &some, |_, event| self.accept(barred, event, now));
+        let wanted: Vec<(u64, (usize, String))> = std::mem::take(&mut items.barred)
+            .into_iter()
+            .filter_map(|(place, why)| Some((*indexes.get(place)?, (place, why))))
+            .collect();
+        let at: Vec<u64> = wanted.iter().map(|(index, _)| *index).collect();
+        let (mut wanted, mut rejected) = (wanted.into_iter(), HashSet::new());
+        for_each(delivery, &at, |_, event| {
+            let Some((_, (place, why))) = wanted.next() else { return };
+            let of = self.place(event);
+            if !of.is_chosen {
+                return;
+            }
+            if let Fate::Rejected { is_news } = barred.refused(&of.key, now) {
+                if is_news {
+                    self.say(&of.key, &why);
+                }
+                rejected.insert(place);
+                items.rejected.push((place, format!("{why}; the server accepts events for other indexes")));
+            }
+        });
+        items.retry.retain(|place| !rejected.contains(place));
+    }
+
+    fn say(&self, key: &[u8], why: &str) {
+        let (output, index) = (&self.indexes.output, String::from_utf8_lossy(key).into_owned());
+        tracing::warn!(
+            component_id = %output, component_kind = "output", %index,
+            "output {output}: the server accepts events for other indexes, but not for this one: its events become dead letters until it \
+             does: {why}"
+        );
+    }
+
     /// What happens to an event. First, whether it has each field without a default.
     pub fn of(&mut self, event: &Event<'_>) -> (bool, &Action) {
         let mut is_named = true;
@@ -177,6 +277,14 @@ impl Names {
         let counted = if is_of_event { name } else { &values };
         self.indexes.refuse(values.as_bytes(), counted.as_bytes(), name, self.now)
     }
+}
+
+/// Calls `visitor` with the events at these ascending indexes, each once and in order.
+fn for_each(delivery: &Delivery<'_>, indexes: &[u64], mut visitor: impl FnMut(u64, &Event<'_>)) {
+    Part::at(indexes.iter().copied()).visit(delivery, |slice| match slice {
+        Slice::Event(event, index) => visitor(index, &event),
+        Slice::Piece(piece, first) => (first..).zip(piece.iter()).for_each(|(index, event)| visitor(index, &event)),
+    });
 }
 
 /// Why the server would reject every index name of this template because of its fixed text. The values of fields are unknown,

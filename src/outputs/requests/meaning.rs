@@ -19,6 +19,8 @@ pub enum Meaning {
     Exists,
     /// The events are not at fault: they are sent again after the backoff.
     Wait,
+    /// The same, but other events may be accepted meanwhile: the reason is their index.
+    Barred,
     /// It is unclear whether events are at fault or were accepted: they are sent again a few times.
     Doubtful,
     /// The request is too large. A single event that is too large is at fault.
@@ -34,6 +36,10 @@ impl Meaning {
             Meaning::Taken => "delivered",
             Meaning::Exists => "delivered if `op: create` and `id` are set, otherwise treated like other 4xx statuses",
             Meaning::Wait => "retried until the server accepts them, or until `retry.max_age`",
+            Meaning::Barred => {
+                "retried until the server accepts them, or until `retry.max_age`; single events whose index events choose become dead \
+                 letters after 30 seconds if the server accepts others"
+            }
             Meaning::Doubtful => "retried up to five times, then dead letters",
             Meaning::TooLarge => "halved; a single event that is too large becomes a dead letter",
             Meaning::Refused => "halved until the events at fault are alone; these become dead letters",
@@ -129,7 +135,7 @@ fn shown(statuses: &RangeInclusive<u16>) -> String {
 const ANY_ERROR: RangeInclusive<u16> = 400..=599;
 
 /// The table. More specific rows come first.
-pub static TABLE: [Row; 24] = [
+pub static TABLE: [Row; 26] = [
     Row {
         statuses: &[400..=400],
         says: Says::Page(&[
@@ -143,16 +149,30 @@ pub static TABLE: [Row; 24] = [
         source: "error pages of nginx and Apache httpd",
     },
     Row {
+        statuses: &[403..=403],
+        says: Says::Begins(&["cluster_block_exception"], &["index ["]),
+        meaning: Meaning::Barred,
+        check: "the blocks of the index",
+        source: "Elasticsearch and OpenSearch: blocks of one index, such as `index.blocks.write`",
+    },
+    Row {
         statuses: &[ANY_ERROR],
-        says: Says::Kind(&["cluster_block_exception", "index_closed_exception"]),
+        says: Says::Kind(&["index_closed_exception"]),
+        meaning: Meaning::Barred,
+        check: "whether the index should be open",
+        source: "Elasticsearch and OpenSearch: closed indexes (400)",
+    },
+    Row {
+        statuses: &[ANY_ERROR],
+        says: Says::Kind(&["cluster_block_exception"]),
         meaning: Meaning::Wait,
         check: "the blocks of the index and the cluster, and the disk of the server",
-        source: "Elasticsearch and OpenSearch: index blocks (403; 429 when a disk is full), closed indexes (400)",
+        source: "Elasticsearch and OpenSearch: blocks of the cluster (403, 503), and of all indexes on a full disk (429)",
     },
     Row {
         statuses: &[ANY_ERROR],
         says: Says::Kind(&["security_exception"]),
-        meaning: Meaning::Wait,
+        meaning: Meaning::Barred,
         check: "`auth`, and the roles of the user",
         source: "Elasticsearch and OpenSearch: security plugins, for a request and for single items",
     },
@@ -166,7 +186,7 @@ pub static TABLE: [Row; 24] = [
     Row {
         statuses: &[ANY_ERROR],
         says: Says::Kind(&["index_not_found_exception", "source_not_found_exception"]),
-        meaning: Meaning::Wait,
+        meaning: Meaning::Barred,
         check: "whether the index exists, or the server may create it",
         source: "Elasticsearch and OpenSearch: `action.auto_create_index` (item 404); Quickwit: request or item 404",
     },
@@ -359,12 +379,25 @@ mod tests {
     #[test]
     fn what_passes_by_itself_or_by_an_operator_is_retried() {
         for (status, kind) in [
-            (403, "cluster_block_exception"),
-            (429, "cluster_block_exception"),
             (400, "index_closed_exception"),
             (403, "security_exception"),
             (401, "security_exception"),
             (404, "index_not_found_exception"),
+        ] {
+            assert_eq!(meaning(status, kind, "because"), Meaning::Barred, "{status} {kind}");
+        }
+        let blocked = |status, reason| meaning(status, "cluster_block_exception", reason);
+        assert_eq!(blocked(403, "index [x] blocked by: [FORBIDDEN/8/index write (api)];"), Meaning::Barred);
+        for (status, reason) in [
+            (403, "blocked by: [FORBIDDEN/6/cluster read-only (api)];"),
+            (429, "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark];"),
+            (503, "blocked by: [SERVICE_UNAVAILABLE/2/no master];"),
+        ] {
+            assert_eq!(blocked(status, reason), Meaning::Wait, "{reason}");
+        }
+        for (status, kind) in [
+            (403, "cluster_block_exception"),
+            (429, "cluster_block_exception"),
             (404, ""),
             (408, "timeout_exception"),
             (429, "rate_limited_exception"),
@@ -385,7 +418,7 @@ mod tests {
         let said = |reason: &str| meaning(400, "illegal_argument_exception", reason);
         assert_eq!(said("pipeline with id [geo] does not exist"), Meaning::Refused);
         let missing = |reason: &str| meaning(404, "index_not_found_exception", reason);
-        assert_eq!(missing("no such index [x]"), Meaning::Wait);
+        assert_eq!(missing("no such index [x]"), Meaning::Barred);
         assert_eq!(missing("no such index [x] and [require_alias] request flag is [true]"), Meaning::Refused);
         let limit = "Validation Failed: 1: this action would add [2] shards, but this cluster has [1000]/[1000];";
         assert_eq!(meaning(400, "validation_exception", limit), Meaning::Wait);

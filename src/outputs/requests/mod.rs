@@ -23,8 +23,10 @@ mod suspects;
 mod targets;
 #[cfg(test)]
 pub mod tests;
+mod verdict;
 
 pub use plan::{Mistaken, Plan, RequestSettings, fatal, is_credential};
+pub use verdict::{Items, Verdict, verdict_of, verdict_of_status};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
 use crate::net::client::{Client, Guards, Head, SendError, breathe};
@@ -34,7 +36,6 @@ use flights::Flights;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use limit::Limit;
-use meaning::{Meaning, Row, explained};
 use part::{Part, split};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -96,63 +97,6 @@ const GUESS_LIFE: Duration = Duration::from_secs(600);
 /// How often a request or event is sent again if it is unclear whether it was accepted or is at fault.
 const DOUBTS_MAX: u32 = 5;
 
-/// The result of a request with a response.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// All its events were accepted.
-    Delivered,
-    /// No event counts as accepted; the server may accept them later. Holds the reason.
-    Retry(String),
-    /// The events may have been accepted, or be at fault: a few further attempts decide. Holds the reason.
-    Doubtful(String),
-    /// Some may have been accepted, and halves show which. Only for several events. Holds the reason.
-    Unclear(String),
-    /// The request must be smaller. Holds the reason.
-    TooLarge(String),
-    /// It will never be accepted: at least one of its events is at fault, or what all requests have in common. Holds the
-    /// reason.
-    Refused(String),
-    /// A result for each event.
-    Items(Items),
-}
-
-impl Verdict {
-    /// The same without secrets in its reasons. `breathe` is called for each of them: a server may send very many.
-    async fn masked(self, secrets: &Secrets, breathe: &impl AsyncFn()) -> Verdict {
-        let masked = |text: String| secrets.masked(text);
-        match self {
-            Verdict::Delivered => Verdict::Delivered,
-            Verdict::Retry(why) => Verdict::Retry(masked(why)),
-            Verdict::Doubtful(why) => Verdict::Doubtful(masked(why)),
-            Verdict::Unclear(why) => Verdict::Unclear(masked(why)),
-            Verdict::TooLarge(why) => Verdict::TooLarge(masked(why)),
-            Verdict::Refused(why) => Verdict::Refused(masked(why)),
-            Verdict::Items(mut items) => {
-                for (_, why) in items.doubtful.iter_mut().chain(&mut items.rejected) {
-                    *why = masked(std::mem::take(why));
-                    breathe().await;
-                }
-                Verdict::Items(Items { error: masked(items.error), ..items })
-            }
-        }
-    }
-}
-
-/// The results of the events of a request. Those that are not listed were accepted.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Items {
-    /// Places in the request of events to send again, ascending.
-    pub retry: Vec<usize>,
-    /// Places of events that may be at fault or may have been accepted, ascending, with reasons.
-    pub doubtful: Vec<(usize, String)>,
-    /// Places of events that are rejected for good, with reasons.
-    pub rejected: Vec<(usize, String)>,
-    /// The place from which on there are no results.
-    pub unsaid_from: Option<usize>,
-    /// Why the first event in `retry` is to be sent again.
-    pub error: String,
-}
-
 /// The protocol of one kind of output.
 pub trait Protocol: 'static {
     /// Approximate number of bytes per event in a body in addition to its line.
@@ -168,22 +112,8 @@ pub trait Protocol: 'static {
     }
     /// The meaning of the response to a request with this many events. Gives the reactor turns while it reads a long one.
     fn verdict<E: Env>(&self, env: &E, reply: &Reply, events: u64) -> impl Future<Output = Verdict>;
-}
-
-/// The meaning of a status if the body of the response does not matter.
-pub fn verdict_of_status(reply: &Reply) -> Verdict {
-    verdict_of(meaning::of_reply(reply), reply.shown())
-}
-
-/// The meaning of a row of the table for a whole request; `shown` describes the response.
-pub fn verdict_of(row: &Row, shown: String) -> Verdict {
-    match row.meaning {
-        Meaning::Taken => Verdict::Delivered,
-        Meaning::Wait => Verdict::Retry(explained(row, shown)),
-        Meaning::Doubtful => Verdict::Doubtful(explained(row, shown)),
-        Meaning::TooLarge => Verdict::TooLarge(shown),
-        Meaning::Exists | Meaning::Refused => Verdict::Refused(shown),
-    }
+    /// Learns what became of the events of a part, and may reject some that would be sent again.
+    fn learn(&mut self, _: &Delivery<'_>, _: &Part, _: &mut Verdict, _: Monotonic) {}
 }
 
 /// One open output.
@@ -300,7 +230,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
                 breathe(&self.env).await;
             }
             let Some(landed) = flights.next().await else { break };
-            self.land(landed, &mut failure).await;
+            self.land(delivery, landed, &mut failure).await;
         }
         self.has_progressed = self.undecided() < undecided;
         if let Some(error) = failure.error {
@@ -375,7 +305,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
     }
 
     /// Processes the result of a request.
-    async fn land(&mut self, landed: Landed, failure: &mut Failure) {
+    async fn land(&mut self, delivery: &Delivery<'_>, landed: Landed, failure: &mut Failure) {
         let Landed { part, body, raw_bytes, target, took, result } = landed;
         let now = self.env.now();
         let length = body.len() as u64;
@@ -405,7 +335,8 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             _ => self.targets.answered(target),
         }
         let verdict = self.protocol.verdict(&self.env, &reply, part.events()).await;
-        let verdict = verdict.masked(&self.secrets, &async || breathe(&self.env).await).await;
+        let mut verdict = verdict.masked(&self.secrets, &async || breathe(&self.env).await).await;
+        self.protocol.learn(delivery, &part, &mut verdict, now);
         let is_full = raw_bytes * 2 >= self.request_bytes;
         let is_crowded = reply.status == StatusCode::TOO_MANY_REQUESTS && self.limit.requests() == 1;
         match &verdict {
