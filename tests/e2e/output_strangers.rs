@@ -42,12 +42,16 @@ pub struct Attacked {
 
 impl Attacked {
     pub fn new(name: &str) -> Attacked {
-        let case = Case::new(name);
+        Attacked::on(Case::new(name), "")
+    }
+
+    /// With `more` settings of the output.
+    pub fn on(case: Case, more: &str) -> Attacked {
         fs::create_dir_all(case.path("out/tenant/web")).expect("directories");
         give_away(&case.path("out/tenant"));
         give_away(&case.path("out/tenant/web"));
         fs::create_dir(case.path("victim")).expect("a directory");
-        let attacked = Attacked { config: configure(&case, ""), case, lines: 0 };
+        let attacked = Attacked { config: configure(&case, more), case, lines: 0 };
         attacked.reset_victim();
         attacked
     }
@@ -98,7 +102,7 @@ impl Attacked {
     }
 
     /// Nothing of root has changed.
-    fn check(&self, product: &mut Product) {
+    pub fn check(&self, product: &mut Product) {
         let state = |path: &str| fs::read(self.path(path)).expect("it is there");
         for name in ["victim/x.log", "victim/secret"] {
             assert_eq!(

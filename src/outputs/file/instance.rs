@@ -7,9 +7,11 @@ use super::admitted::Admitted;
 use super::template::PathTemplate;
 use super::writer::{self, Group, Now, Refused, Writer};
 use crate::outputs::encoding::Encoding;
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::plugin::{Delivery, Event, LocalFuture, Outcome, Output, OutputContext, PluginError};
@@ -30,6 +32,9 @@ const TOLD_MAX: usize = 1024;
 /// Pieces of a delivery that are written in one call: at most the work of one slice.
 const PIECES_AT_ONCE: usize = 8;
 
+/// A file that could not be made durable, and why.
+type Unsynced = (Vec<u8>, io::Error);
+
 /// See the module.
 pub(super) struct FileOutput<E: Env> {
     context: OutputContext<E>,
@@ -40,6 +45,8 @@ pub(super) struct FileOutput<E: Env> {
     /// None while it works where blocking is allowed. Lost if that call is cancelled, as the instance is then.
     writer: Option<Writer<E::Disk>>,
     buffer: Vec<u8>,
+    /// The first file that a sync before a commit failed for.
+    unsynced: Rc<RefCell<Option<Unsynced>>>,
     looked_after: Monotonic,
     is_first_attempt: bool,
     /// The waits that were reported.
@@ -71,14 +78,14 @@ impl<E: Env> Output for FileOutput<E> {
 
     fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
         let files = self.writer.as_ref().map(Writer::dirty_files).unwrap_or_default();
-        let (env, name) = (self.context.env.clone(), self.context.name.clone());
+        let (env, unsynced) = (self.context.env.clone(), self.unsynced.clone());
         Box::pin(async move {
-            for file in files {
-                // The kernel reports a failed sync once, to whoever syncs first. The instance must not continue as if nothing
-                // had happened.
-                env.sync(&file).await.map_err(|error| {
-                    PluginError::Retry(format!("output {name}: written data cannot be made durable: {error}"))
-                })?;
+            for (path, file) in files {
+                // The kernel reports a failed sync once, to whoever syncs first. The commit that follows must not continue as if
+                // nothing had happened, and it can tell whose fault that is.
+                if let Err(error) = env.sync(&file).await {
+                    unsynced.borrow_mut().get_or_insert((path, error));
+                }
             }
             Ok(())
         })
@@ -86,7 +93,12 @@ impl<E: Env> Output for FileOutput<E> {
 
     fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
         Box::pin(async move {
-            let committed = self.blocking(Writer::commit).await;
+            let unsynced = self.unsynced.take();
+            let commit = move |writer: &mut Writer<E::Disk>, now| match unsynced {
+                Some((path, error)) => Err(writer.not_durable(&path, &error)),
+                None => writer.commit(now),
+            };
+            let committed = self.blocking(commit).await;
             if committed.is_err() {
                 self.let_go().await;
             }
@@ -137,6 +149,7 @@ impl<E: Env> FileOutput<E> {
             encoding,
             writer: Some(writer),
             buffer: Vec::new(),
+            unsynced: Rc::default(),
             looked_after,
             is_first_attempt: true,
             told: BTreeSet::new(),

@@ -23,8 +23,9 @@
 //! ones.
 //!
 //! If the fields of an event lead to a path that cannot be a file, because it is a directory, a link or a pipe, has other names, or
-//! leads through a file or a link, only this event is rejected. For every other reason why a file cannot be opened or written,
-//! the output waits and retries.
+//! leads through a file or a link, only this event is rejected. So it is, after a while, whatever else fails where others can write
+//! and works in the fixed directory (`alone.rs`). For every other reason why a file cannot be opened or written, the output waits
+//! and retries.
 //!
 //! # Who may write to the directories
 //!

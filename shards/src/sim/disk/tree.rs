@@ -48,6 +48,8 @@ pub(super) struct Inode {
     pub(super) read_fails: bool,
     /// What a write that makes it longer fails with.
     pub(super) growth_fails: Option<i32>,
+    /// What each sync of it fails with.
+    pub(super) syncs_fail: Option<i32>,
     pub(super) denied: bool,
     pub(super) owner: u32,
     pub(super) access: Access,
@@ -152,6 +154,7 @@ impl State {
             created: modified,
             read_fails: false,
             growth_fails: None,
+            syncs_fail: None,
             denied: false,
             owner: 0,
             access: Access::default(),
