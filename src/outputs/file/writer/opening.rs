@@ -59,6 +59,11 @@ impl<D: Disk> Writer<D> {
         self.make_room(now).map(|()| refused)
     }
 
+    /// Whether there is a file at a path.
+    pub fn is_there(&self, path: &[u8]) -> bool {
+        self.places.stat(as_path(path)).is_ok_and(|stat| stat.kind == FileKind::Regular)
+    }
+
     /// Opens a file. If no descriptor is left, closes idle files, which this output can do without.
     fn open_with_room(&mut self, path: &[u8], now: Now) -> Result<io::Result<Target<D>>, String> {
         loop {
