@@ -431,8 +431,10 @@ impl<D: Disk> Writer<D> {
     /// Syncs the closing files and returns them.
     fn sync_closing(&mut self) -> Vec<(Vec<u8>, Target<D>)> {
         let closing = std::mem::take(&mut self.closing);
-        for (path, target) in closing.iter().filter(|(_, target)| target.dirty) {
-            if let Err(error) = target.file.sync() {
+        let dirty: Vec<&(Vec<u8>, Target<D>)> = closing.iter().filter(|(_, target)| target.dirty).collect();
+        let files: Vec<Arc<D::File>> = dirty.iter().map(|(_, target)| target.file.clone()).collect();
+        for ((path, _), synced) in dirty.into_iter().zip(self.places.sync_files(&files)) {
+            if let Err(error) = synced {
                 self.not_durable(path, &error);
             }
         }
@@ -498,8 +500,9 @@ impl<D: Disk> Writer<D> {
     }
 
     fn sync_all(&mut self, now: Now) -> Result<(), String> {
-        for (path, file) in self.dirty_files() {
-            file.sync().map_err(|error| self.not_durable(&path, &error))?;
+        let (paths, files): (Vec<Vec<u8>>, Vec<Arc<D::File>>) = self.dirty_files().into_iter().unzip();
+        for (path, synced) in paths.iter().zip(self.places.sync_files(&files)) {
+            synced.map_err(|error| self.not_durable(path, &error))?;
         }
         self.files.values_mut().for_each(|target| target.dirty = false);
         for directory in std::mem::take(&mut self.directories) {

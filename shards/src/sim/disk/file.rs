@@ -205,7 +205,10 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.state().may_block(self.process, "sync");
+        let mut state = self.state();
+        state.may_block(self.process, "sync");
+        state.sync_waits += 1;
+        drop(state);
         self.finish_sync(self.begin_sync())
     }
 }

@@ -77,6 +77,8 @@ pub(in super::super) struct State {
     pub(super) locks: BTreeMap<Id, u64>,
     /// What writes of other programs have not written yet.
     pub(super) under_way: Vec<(Id, Vec<u8>)>,
+    /// See [`super::SimDisk::sync_waits`].
+    pub(super) sync_waits: u64,
     pub(super) last_token: u64,
     /// Number of the current process, and of the machine's current power-on period.
     pub(super) process: u64,
@@ -111,6 +113,7 @@ impl State {
             locks: BTreeMap::new(),
             under_way: Vec::new(),
             last_token: 0,
+            sync_waits: 0,
             process: 0,
             boot: 0,
             crashed: false,

@@ -94,6 +94,28 @@ fn file_of_a_stranger_that_cannot_be_read_concerns_only_its_events() {
     }
 }
 
+/// A line for a file that is not open needs another one to be closed, and that must be durable first.
+#[test]
+fn lines_for_very_many_files_wait_for_the_disk_a_few_times() {
+    const FILES: u64 = 640;
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}.log"}));
+    let disk = fixture.simulation.disk().clone();
+    let lines: Vec<String> = (0..FILES).map(|number| format!("{{\"h\":\"{number}\"}}\n")).collect();
+    for round in 1..=2 {
+        let before = disk.sync_waits();
+        assert!(matches!(fixture.deliver(delivery(&lines, 0)), Outcome::Delivered));
+        let waits = disk.sync_waits() - before;
+        assert!(waits < FILES / 8, "{waits}");
+        let before = disk.sync_waits();
+        fixture.commit().expect("it commits");
+        let waits = disk.sync_waits() - before;
+        assert!(waits < 10, "{waits}");
+        for (number, line) in lines.iter().enumerate() {
+            assert_eq!(fixture.text(&format!("/out/{number}.log")), line.repeat(round));
+        }
+    }
+}
+
 /// The administrator's: nothing is given up until he has acted.
 #[test]
 fn file_of_root_that_cannot_be_made_durable_is_waited_for() {

@@ -200,6 +200,11 @@ impl<D: Disk> Places<D> {
         Ok(touched)
     }
 
+    /// Makes the content of files durable, and returns the results in their order.
+    pub(super) fn sync_files(&self, files: &[Arc<D::File>]) -> Vec<io::Result<()>> {
+        self.disk.sync_files(files)
+    }
+
     /// Makes the names in a directory durable.
     pub(super) fn sync_names(&self, directory: &Path) -> io::Result<()> {
         self.directory(directory)?.sync_names()
