@@ -63,6 +63,8 @@ mod metrics;
 mod network;
 #[path = "e2e/output_holders.rs"]
 mod output_holders;
+#[path = "e2e/output_places.rs"]
+mod output_places;
 #[path = "e2e/output_strangers.rs"]
 mod output_strangers;
 #[path = "e2e/outputs.rs"]

@@ -333,6 +333,11 @@ pub trait Disk: Clone + Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Self::Lock>;
     /// Free bytes for an ordinary user on the file system of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Makes the content of several files durable, and returns the results in the order of the files. On a real disk, all of them
+    /// together take little longer than one. May block.
+    fn sync_files(&self, files: &[Arc<Self::File>]) -> Vec<io::Result<()>> {
+        files.iter().map(|file| file.sync()).collect()
+    }
     /// How many calls of this process have failed because no descriptor was left, here or for a socket. When this number grows,
     /// components that hold descriptors they do not need release some, because any component may have made the call.
     fn exhausted(&self) -> u64;

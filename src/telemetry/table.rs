@@ -97,7 +97,7 @@ metrics! {
     UNNAMED = counter("output_unnamed_events_total", "events", COMPONENT,
         "Events without a field that `path` or `index` names and that has no default: the name contains `unknown` instead.");
     EXCESS_PATHS = counter("output_excess_path_events_total", "events", COMPONENT,
-        "Events that became dead letters because their fields led to more paths than `max_paths` allows.");
+        "Events that became dead letters because they led to more paths than `max_paths` allows.");
     EXCESS_INDEXES = counter("output_excess_index_events_total", "events", COMPONENT,
         "Events that became dead letters because they led to more indexes than `max_indexes` allows.");
     COMMITS = counter("output_commits_total", "commits", COMPONENT,

@@ -67,6 +67,12 @@ impl Mount {
         Mount { at, mounted: true }
     }
 
+    /// A file, mounted over another one.
+    pub fn file(file: &Path, at: PathBuf) -> Mount {
+        run("mount", &["--bind", utf8(file), utf8(&at)]);
+        Mount { at, mounted: true }
+    }
+
     /// Makes a file system in memory larger or smaller.
     pub fn resize(&self, size: &str) {
         run("mount", &["-o", &format!("remount,size={size}"), utf8(&self.at)]);
@@ -109,11 +115,16 @@ pub struct LoopDisk {
 impl LoopDisk {
     /// Creates the file system and mounts it.
     pub fn new(case: &Case, image: &str, at: &str, megabytes: u64) -> LoopDisk {
+        LoopDisk::with(case, (image, at), megabytes, &[])
+    }
+
+    /// Like [`LoopDisk::new`], with options for the file system.
+    pub fn with(case: &Case, (image, at): (&str, &str), megabytes: u64, options: &[&str]) -> LoopDisk {
         let (image, at) = (case.path(image), case.path(at));
         let file = File::create(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
         file.set_len(megabytes << 20).expect("a sparse file");
         // No space is reserved for root, because root's product must see a full disk.
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "nodiscard", utf8(&image)]);
+        run("mkfs.ext4", &[&["-q", "-F", "-m", "0", "-E", "nodiscard"], options, &[utf8(&image)]].concat());
         let mut disk = LoopDisk { image, at, mounts: Vec::new() };
         disk.mount();
         disk

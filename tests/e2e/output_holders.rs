@@ -106,7 +106,7 @@ fn holds(attacked: &Attacked, program: &str) -> Keeps {
 }
 
 /// The other tenant gets his line, and the event for the stranger's file is a dead letter, of which there were `before`.
-fn concerns_only_its_events(attacked: &mut Attacked, product: &mut Product, said: &str, before: u64) {
+pub fn concerns_only_its_events(attacked: &mut Attacked, product: &mut Product, said: &str, before: u64) {
     attacked.write(product);
     wait_for("dead letters", || match dead_letters(&attacked.case)? {
         now if now > before => Ok(()),

@@ -42,12 +42,16 @@ pub struct Attacked {
 
 impl Attacked {
     pub fn new(name: &str) -> Attacked {
-        let case = Case::new(name);
+        Attacked::on(Case::new(name), "")
+    }
+
+    /// With `more` settings of the output.
+    pub fn on(case: Case, more: &str) -> Attacked {
         fs::create_dir_all(case.path("out/tenant/web")).expect("directories");
         give_away(&case.path("out/tenant"));
         give_away(&case.path("out/tenant/web"));
         fs::create_dir(case.path("victim")).expect("a directory");
-        let attacked = Attacked { config: configure(&case, ""), case, lines: 0 };
+        let attacked = Attacked { config: configure(&case, more), case, lines: 0 };
         attacked.reset_victim();
         attacked
     }
@@ -98,7 +102,7 @@ impl Attacked {
     }
 
     /// Nothing of root has changed.
-    fn check(&self, product: &mut Product) {
+    pub fn check(&self, product: &mut Product) {
         let state = |path: &str| fs::read(self.path(path)).expect("it is there");
         for name in ["victim/x.log", "victim/secret"] {
             assert_eq!(
@@ -369,7 +373,7 @@ fn fields_lead_to_no_more_paths_than_are_allowed() {
     let lines: String = (0..500).map(|n| format!("{{\"svc\":\"{n}\",\"h\":\"-rf\",\"n\":{n}}}\n")).collect();
     case.write("logs/app.log", lines.as_bytes());
     let mut product = Product::start(&case, &config);
-    product.expect("`max_paths` is reached");
+    product.expect("`max_paths` (10) is reached");
     product.expect("dead letter");
     wait_for("the dead letters", || {
         match metrics::sum(case.admin_port, "tailwater_output_excess_path_events_total", &[])? {
@@ -383,6 +387,19 @@ fn fields_lead_to_no_more_paths_than_are_allowed() {
     });
     product.terminate();
     assert_eq!(fs::read_dir(case.path("out")).expect("it is there").count(), 10);
+    // After a start, what is new comes first and takes all places.
+    let lines: String =
+        (500..550).chain([0]).map(|n| format!("{{\"svc\":\"{n}\",\"h\":\"-rf\",\"n\":{n}}}\n")).collect();
+    append(&case.path("logs/app.log"), lines.as_bytes());
+    let mut product = Product::start(&case, &config);
+    product.expect("`max_paths`");
+    product.expect("dead letter");
+    wait_for("a line of a file that is there", || match numbers(&case.path("out/0/%2Drf/x.log")).len() {
+        2 => Ok(()),
+        other => Err(format!("{other}; {}", product.state())),
+    });
+    product.terminate();
+    assert_eq!(fs::read_dir(case.path("out")).expect("it is there").count(), 20);
     assert!(case.path("out/0/%2Drf/x.log").exists());
     let mode = fs::metadata(case.path("out/0")).expect("it is there").mode();
     assert_eq!(mode & 0o027, 0, "new directories are closed to others: {mode:o}");

@@ -10,6 +10,7 @@
 //! Has no retries and no timeouts: a call on a dead network mount blocks as long as the kernel does.
 
 mod facts;
+mod syncs;
 
 use super::located::RealLocated;
 use super::locks;
@@ -274,6 +275,13 @@ impl Disk for RealDisk {
         match &self.memory {
             Some(_) => available_memory(),
             None => free_bytes(path),
+        }
+    }
+
+    fn sync_files(&self, files: &[Arc<RealFile>]) -> Vec<io::Result<()>> {
+        match &self.memory {
+            Some(_) => files.iter().map(|file| file.sync()).collect(),
+            None => syncs::together(files),
         }
     }
 

@@ -3,13 +3,16 @@
 //! Guarantees: those of the parent module for a delivery. Blocks the executor only for writes into the page cache. Knows
 //! neither journal nor locks.
 
-use super::admitted::Admitted;
+use super::admitted::{Admitted, Wanted, is_chosen};
 use super::template::PathTemplate;
 use super::writer::{self, Group, Now, Refused, Writer};
 use crate::outputs::encoding::Encoding;
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
 use tailwater_shards::plugin::{Delivery, Event, LocalFuture, Outcome, Output, OutputContext, PluginError};
@@ -30,16 +33,21 @@ const TOLD_MAX: usize = 1024;
 /// Pieces of a delivery that are written in one call: at most the work of one slice.
 const PIECES_AT_ONCE: usize = 8;
 
+/// A file that could not be made durable, and why.
+type Unsynced = (Vec<u8>, io::Error);
+
 /// See the module.
 pub(super) struct FileOutput<E: Env> {
     context: OutputContext<E>,
     template: PathTemplate,
-    admitted: Admitted,
+    admitted: Arc<Admitted>,
     constant: Option<Vec<u8>>,
     encoding: Encoding,
     /// None while it works where blocking is allowed. Lost if that call is cancelled, as the instance is then.
     writer: Option<Writer<E::Disk>>,
     buffer: Vec<u8>,
+    /// The first file that a sync before a commit failed for.
+    unsynced: Rc<RefCell<Option<Unsynced>>>,
     looked_after: Monotonic,
     is_first_attempt: bool,
     /// The waits that were reported.
@@ -71,14 +79,14 @@ impl<E: Env> Output for FileOutput<E> {
 
     fn begin_sync(&mut self) -> LocalFuture<'static, Result<(), PluginError>> {
         let files = self.writer.as_ref().map(Writer::dirty_files).unwrap_or_default();
-        let (env, name) = (self.context.env.clone(), self.context.name.clone());
+        let (env, unsynced) = (self.context.env.clone(), self.unsynced.clone());
         Box::pin(async move {
-            for file in files {
-                // The kernel reports a failed sync once, to whoever syncs first. The instance must not continue as if nothing
-                // had happened.
-                env.sync(&file).await.map_err(|error| {
-                    PluginError::Retry(format!("output {name}: written data cannot be made durable: {error}"))
-                })?;
+            for (path, file) in files {
+                // The kernel reports a failed sync once, to whoever syncs first. The commit that follows must not continue as if
+                // nothing had happened, and it can tell whose fault that is.
+                if let Err(error) = env.sync(&file).await {
+                    unsynced.borrow_mut().get_or_insert((path, error));
+                }
             }
             Ok(())
         })
@@ -86,7 +94,12 @@ impl<E: Env> Output for FileOutput<E> {
 
     fn commit<'a>(&'a mut self, state: &'a mut Vec<u8>) -> LocalFuture<'a, Result<(), PluginError>> {
         Box::pin(async move {
-            let committed = self.blocking(Writer::commit).await;
+            let unsynced = self.unsynced.take();
+            let commit = move |writer: &mut Writer<E::Disk>, now| match unsynced {
+                Some((path, error)) => Err(writer.not_durable(&path, &error)),
+                None => writer.commit(now),
+            };
+            let committed = self.blocking(commit).await;
             if committed.is_err() {
                 self.let_go().await;
             }
@@ -125,18 +138,19 @@ impl<E: Env> FileOutput<E> {
         context: OutputContext<E>,
         template: PathTemplate,
         encoding: Encoding,
-        max_paths: usize,
+        admitted: Arc<Admitted>,
         writer: Writer<E::Disk>,
     ) -> FileOutput<E> {
         let (constant, looked_after) = (template.constant(), context.env.now());
         FileOutput {
             context,
             template,
-            admitted: Admitted::new(max_paths, looked_after),
+            admitted,
             constant,
             encoding,
             writer: Some(writer),
             buffer: Vec::new(),
+            unsynced: Rc::default(),
             looked_after,
             is_first_attempt: true,
             told: BTreeSet::new(),
@@ -194,7 +208,7 @@ impl<E: Env> FileOutput<E> {
         if self.writer.as_ref().is_some_and(Writer::is_waiting) {
             self.blocking(Writer::flush).await?;
         }
-        let groups = self.groups(delivery, &mut refused).await;
+        let groups = self.groups(delivery, &mut refused).await?;
         let paths = self.blocking(move |writer, now| writer.accept(groups, now)).await?;
         if !paths.is_empty() {
             refused.extend(self.events_of(delivery, &paths));
@@ -261,42 +275,46 @@ impl<E: Env> FileOutput<E> {
     }
 
     /// The bytes of a delivery by path; the paths are in the order of their first event.
-    async fn groups(&mut self, delivery: &Delivery<'_>, refused: &mut Vec<(u64, String)>) -> Vec<Group> {
+    async fn groups(
+        &mut self,
+        delivery: &Delivery<'_>,
+        refused: &mut Vec<(u64, String)>,
+    ) -> Result<Vec<Group>, String> {
         let mut groups: Vec<Group> = Vec::new();
-        // No group for a path that is one too many.
-        let mut by_path: HashMap<Vec<u8>, Option<usize>> = HashMap::new();
+        // The reason instead of a group for a path that is one too many.
+        let mut by_path: HashMap<Vec<u8>, Result<usize, Rc<str>>> = HashMap::new();
         // Empty range: no event is in it.
         let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
         let (mut index, mut unnamed, mut excess) = (0, 0, 0);
         for piece in &delivery.pieces {
             for event in piece.iter() {
                 let same = !self.template.has_fields() && moments.contains(&event.timestamp.0);
-                let group = match current.filter(|_| same) {
+                let group = match current.take().filter(|_| same) {
                     Some(group) => group,
                     None => {
                         moments = self.template.same_dates(event.timestamp);
                         unnamed += u64::from(!self.template.render(&event, &mut path));
                         match by_path.get(&path) {
-                            Some(group) => *group,
+                            Some(group) => group.clone(),
                             None => {
-                                let group = self.is_admitted(&event).then(|| {
+                                let group = self.admit(&event, &path).await?.map(|()| {
                                     groups.push(Group::new(path.clone()));
                                     groups.len() - 1
                                 });
-                                by_path.insert(path.clone(), group);
+                                by_path.insert(path.clone(), group.clone());
                                 group
                             }
                         }
                     }
                 };
-                current = Some(group);
-                match group {
-                    Some(group) => self.encoding.event(event, index, &mut groups[group].bytes, refused),
-                    None => {
-                        refused.push((index, self.excess()));
+                match &group {
+                    Ok(group) => self.encoding.event(event, index, &mut groups[*group].bytes, refused),
+                    Err(why) => {
+                        refused.push((index, why.to_string()));
                         excess += 1;
                     }
                 }
+                current = Some(group);
                 index += 1;
             }
             if self.context.env.slice_used() {
@@ -308,30 +326,38 @@ impl<E: Env> FileOutput<E> {
             self.context.counters.unnamed_events.add(unnamed);
             self.context.counters.excess_path_events.add(excess);
         }
-        groups
+        Ok(groups)
     }
 
-    /// Whether an event may have a file, as far as the number of paths goes.
-    fn is_admitted(&mut self, event: &Event<'_>) -> bool {
-        if !self.template.has_fields() {
-            return true;
+    /// Whether an event may have the file at `path`, as far as the number of paths goes: why not. One that is there is not made.
+    async fn admit(&mut self, event: &Event<'_>, path: &[u8]) -> Result<Result<(), Rc<str>>, String> {
+        let is_dated = self.template.has_dates() && is_chosen(event.timestamp, self.context.env.wall());
+        if !self.template.has_fields() && !is_dated {
+            return Ok(Ok(()));
         }
         let mut values = Vec::new();
-        self.template.render_values(event, &mut values);
-        self.admitted.admit(&values, self.context.env.now())
-    }
-
-    /// Why an event that leads to one path too many is a dead letter. Says so in the log from time to time.
-    fn excess(&mut self) -> String {
-        let (why, is_first) = self.admitted.refusal();
+        let directory = match self.template.render_values(event, &mut values) {
+            0 => path,
+            of_first => &values[..of_first],
+        };
+        let wanted = Wanted { directory, name: if is_dated { path } else { &values }, is_dated };
+        if self.admitted.admit(wanted, self.context.env.now()) {
+            return Ok(Ok(()));
+        }
+        let at = path.to_vec();
+        if self.blocking(move |writer, _| Ok(writer.is_there(&at))).await? {
+            self.admitted.has_file(wanted);
+            return Ok(Ok(()));
+        }
+        let (why, is_first) = self.admitted.refusal(is_dated);
         if is_first {
             let name = &self.context.name;
             tracing::warn!(
                 component_id = %name, component_kind = "output",
-                "output {name}: {why}. Events for other paths become dead letters"
+                "output {name}: {why}. Events for other paths become dead letters, unless their files are there"
             );
         }
-        why
+        Ok(Err(why.into()))
     }
 
     /// Closes the files of an instance that is finished: the next one opens them before this one is dropped.

@@ -23,8 +23,9 @@
 //! ones.
 //!
 //! If the fields of an event lead to a path that cannot be a file, because it is a directory, a link or a pipe, has other names, or
-//! leads through a file or a link, only this event is rejected. For every other reason why a file cannot be opened or written,
-//! the output waits and retries.
+//! leads through a file or a link, only this event is rejected. So it is, after a while, whatever else fails where others can write
+//! and works in the fixed directory (`alone.rs`). For every other reason why a file cannot be opened or written, the output waits
+//! and retries.
 //!
 //! # Who may write to the directories
 //!
@@ -74,6 +75,7 @@ use crate::config::claims::Claims;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
 use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Encode, Newlines, Period, Retry, TextForm, WhenFull, WithoutMessage};
+use admitted::Admitted;
 use compress::Compression;
 use instance::FileOutput;
 use record::State;
@@ -118,7 +120,7 @@ const KEEP_MAX: u32 = 1000;
 /// Maximum number of open files, whatever is configured.
 const OPEN_FILES_MAX: u32 = 1024;
 
-/// Maximum number of paths that fields may lead to, whatever is configured: 16 bytes of memory for each.
+/// Maximum number of paths that events may lead to, whatever is configured: up to 500 bytes of memory for each.
 const PATHS_MAX: u32 = 1_000_000;
 
 /// Permission bits of new files that belong to a group, unless the settings say others.
@@ -174,8 +176,9 @@ pub struct Settings {
     /// Maximum number of open files, 1 to 1024. If more are needed, the least recently used one is closed.
     #[serde(default = "open_files_default")]
     pub max_open_files: u32,
-    /// Maximum number of different values of the fields in `path`, or combinations of them, that get files within a day, 1 to
-    /// 1,000,000. Events with other values become dead letters. Dates do not count.
+    /// Maximum number of different values of the fields in `path`, or combinations of them, that get new files within a day, 1 to
+    /// 1,000,000. Events with other values become dead letters. Dates do not count, except those of more than 7 days ago or more than
+    /// a day ahead: of these, as many paths get new files.
     #[serde(default = "paths_default")]
     pub max_paths: u32,
     /// How deliveries are grouped.
@@ -336,9 +339,9 @@ impl<E: Env> OutputSettings<E> for Settings {
         let form = TextForm { field: &self.message_field, newlines: self.newlines, without: self.without_message };
         let encoding = Encoding::new(self.encode, &form);
         let (group, claims) = (self.group.clone(), facts.claims.clone());
-        let max_paths = self.max_paths as usize;
+        let admitted = Arc::new(Admitted::new(self.max_paths as usize));
         let blocked = Arc::default();
-        self.dead_letters.of(Arc::new(Spec { template, encoding, options, max_paths, group, claims, blocked }))
+        self.dead_letters.of(Arc::new(Spec { template, encoding, options, group, claims, blocked, admitted }))
     }
 
     fn batching(&self) -> Batching {
@@ -372,11 +375,11 @@ struct Spec {
     template: Result<PathTemplate, String>,
     encoding: Encoding,
     options: Options,
-    max_paths: usize,
     group: Option<String>,
     claims: Arc<Claims>,
-    /// Kept here so that it outlives each opening.
+    /// Kept here so that they outlive each opening.
     blocked: Arc<Blocked>,
+    admitted: Arc<Admitted>,
 }
 
 impl<E: Env> OutputSpec<E> for Spec {
@@ -386,7 +389,7 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
-        let (group, max_paths) = (self.group.clone(), self.max_paths);
+        let (group, admitted) = (self.group.clone(), self.admitted.clone());
         let (claims, blocked) = (self.claims.clone(), self.blocked.clone());
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
@@ -420,7 +423,7 @@ impl<E: Env> OutputSpec<E> for Spec {
                     writer::advice(&error)
                 ))
             })?;
-            Ok(Box::new(FileOutput::new(context, template, encoding, max_paths, writer)) as Box<dyn Output>)
+            Ok(Box::new(FileOutput::new(context, template, encoding, admitted, writer)) as Box<dyn Output>)
         })
     }
 }

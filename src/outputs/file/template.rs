@@ -97,6 +97,11 @@ impl PathTemplate {
         self.dates.same(moment)
     }
 
+    /// Whether the path depends on dates.
+    pub fn has_dates(&self) -> bool {
+        !self.dates.none()
+    }
+
     /// Whether the path depends on fields.
     pub fn has_fields(&self) -> bool {
         self.has_fields
@@ -160,9 +165,11 @@ impl PathTemplate {
         all_known
     }
 
-    /// Replaces `values` by the names of the fields' values: what makes two paths different apart from dates.
-    pub fn render_values(&self, event: &Event<'_>, values: &mut Vec<u8>) {
+    /// Replaces `values` by the names of the fields' values: what makes two paths different apart from dates. Returns how many bytes
+    /// of them belong to the first directory, or the file, that depends on fields.
+    pub fn render_values(&self, event: &Event<'_>, values: &mut Vec<u8>) -> usize {
         values.clear();
+        let mut of_first = 0;
         for (parts, room) in self.components.iter().zip(&self.rooms) {
             for part in parts {
                 if let Part::Field(name) = part {
@@ -170,7 +177,9 @@ impl PathTemplate {
                     values.push(b'/');
                 }
             }
+            of_first = if of_first == 0 { values.len() } else { of_first };
         }
+        of_first
     }
 
     /// Appends the name of a field's value, or of its default. Returns whether there was one of them.

@@ -14,6 +14,7 @@ mod kept;
 mod neighbours;
 mod others;
 mod output;
+mod places;
 mod shared;
 mod strangers;
 

@@ -179,7 +179,7 @@ impl<D: Disk> Writer<D> {
         let extents = Extents::open(&disk, &extents)?;
         journal.skip_to(state.journal);
         let owner = claims.owner(name.clone());
-        let places = Places::new(disk, options.fixed.clone());
+        let places = Places::new(disk, options.fixed.clone(), claims.clone(), name.clone());
         Ok(Writer {
             places,
             name,
@@ -431,9 +431,11 @@ impl<D: Disk> Writer<D> {
     /// Syncs the closing files and returns them.
     fn sync_closing(&mut self) -> Vec<(Vec<u8>, Target<D>)> {
         let closing = std::mem::take(&mut self.closing);
-        for (_, target) in closing.iter().filter(|(_, target)| target.dirty) {
-            if let Err(error) = target.file.sync() {
-                self.poison(format!("a rotated file cannot be made durable: {error}; check the disk"));
+        let dirty: Vec<&(Vec<u8>, Target<D>)> = closing.iter().filter(|(_, target)| target.dirty).collect();
+        let files: Vec<Arc<D::File>> = dirty.iter().map(|(_, target)| target.file.clone()).collect();
+        for ((path, _), synced) in dirty.into_iter().zip(self.places.sync_files(&files)) {
+            if let Err(error) = synced {
+                self.not_durable(path, &error);
             }
         }
         closing
@@ -443,9 +445,10 @@ impl<D: Disk> Writer<D> {
         self.poisoned.get_or_insert(reason).clone()
     }
 
-    /// The files with bytes that may not be durable.
-    pub fn dirty_files(&self) -> Vec<Arc<D::File>> {
-        self.files.values().filter(|target| target.dirty).map(|target| target.file.clone()).collect()
+    /// The files with bytes that may not be durable, and their paths.
+    pub fn dirty_files(&self) -> Vec<(Vec<u8>, Arc<D::File>)> {
+        let dirty = self.files.iter().filter(|(_, target)| target.dirty);
+        dirty.map(|(path, target)| (path.clone(), target.file.clone())).collect()
     }
 
     /// Makes all accepted bytes durable and returns the state of the files.
@@ -461,7 +464,7 @@ impl<D: Disk> Writer<D> {
             self.finish(&path, now)?;
         }
         drop(self.sync_closing());
-        if let Err(reason) = self.sync(now) {
+        if let Err(reason) = self.sync_all(now) {
             self.poison(reason);
         }
         if let Some(reason) = &self.poisoned {
@@ -473,14 +476,17 @@ impl<D: Disk> Writer<D> {
                 path: path.clone(),
                 identity: target.identity,
                 length: target.length,
-                marker: marker.map_err(|error| explain("read", as_path(path), &error))?,
+                marker: marker.map_err(|error| (path.clone(), error))?,
                 first_write: target.first_write,
                 generation: target.generation,
                 compression: Some(self.options.compression),
             })
         });
-        let state =
-            State { journal: self.journal.last(), made: now.wall.0, files: files.collect::<Result<_, String>>()? };
+        let files = match files.collect::<Result<_, (Vec<u8>, io::Error)>>() {
+            Ok(files) => files,
+            Err((path, error)) => return Err(self.unsure_of(&path, "read", &error)),
+        };
+        let state = State { journal: self.journal.last(), made: now.wall.0, files };
         self.journal.committed(now.monotonic).map_err(|error| format!("the journal cannot be shortened: {error}"))?;
         self.files.values_mut().for_each(|target| target.committed = Some(target.length));
         self.extents.committed(self.files.values().map(|target| target.identity));
@@ -493,13 +499,12 @@ impl<D: Disk> Writer<D> {
         self.journal.note(Run::Ended, records).map_err(|error| format!("the journal cannot be written: {error}"))
     }
 
-    fn sync(&mut self, now: Now) -> Result<(), String> {
-        for (path, target) in &mut self.files {
-            if target.dirty {
-                target.file.sync().map_err(|error| explain("make durable", as_path(path), &error))?;
-                target.dirty = false;
-            }
+    fn sync_all(&mut self, now: Now) -> Result<(), String> {
+        let (paths, files): (Vec<Vec<u8>>, Vec<Arc<D::File>>) = self.dirty_files().into_iter().unzip();
+        for (path, synced) in paths.iter().zip(self.places.sync_files(&files)) {
+            synced.map_err(|error| self.not_durable(path, &error))?;
         }
+        self.files.values_mut().for_each(|target| target.dirty = false);
         for directory in std::mem::take(&mut self.directories) {
             loop {
                 match self.places.sync_names(&directory) {

@@ -329,6 +329,38 @@ fn sync_makes_durable_or_says_why_not() {
     });
 }
 
+/// More than there are threads for them, and not in equal parts.
+#[test]
+fn files_are_synced_together_and_each_has_its_result() {
+    on_both(|disk, at| {
+        for count in [0, 1, 2, 16, 17, 70] {
+            let file =
+                |number: usize| Arc::new(disk.open(&at.join(number.to_string()), Open::Create).expect("created"));
+            let files: Vec<Arc<RealFile>> = (0..count).map(file).collect();
+            for file in &files {
+                file.write_at(b"x", 0).expect("written");
+            }
+            let synced = disk.sync_files(&files);
+            assert!(synced.len() == count && synced.iter().all(|one| one.is_ok()), "{synced:?}");
+        }
+    });
+}
+
+/// The kernel cannot sync its own files.
+#[test]
+fn file_that_cannot_be_synced_says_so_among_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = RealDisk::new();
+    let ours = |number: usize| disk.open(&directory.path().join(number.to_string()), Open::Create).expect("created");
+    let file = |number: usize| match number {
+        20 => disk.open(Path::new("/proc/self/limits"), Open::Read).expect("proc is mounted"),
+        _ => ours(number),
+    };
+    let synced = disk.sync_files(&(0..40).map(|number| Arc::new(file(number))).collect::<Vec<_>>());
+    let failed: Vec<usize> = (0..40).filter(|number| synced[*number].is_err()).collect();
+    assert_eq!((synced.len(), failed), (40, vec![20]));
+}
+
 #[test]
 fn sync_that_is_given_up_keeps_its_descriptor_number() {
     run_one(|env| async move {

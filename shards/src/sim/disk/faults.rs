@@ -129,6 +129,15 @@ impl SimDisk {
         Ok(())
     }
 
+    /// Syncs of this file fail with this error number, such as that of a quota of a server. Its pages count as clean and are not
+    /// durable.
+    pub fn refuse_syncs(&self, path: &Path, number: Option<i32>) -> io::Result<()> {
+        let mut state = self.state();
+        let id = state.find(path)?;
+        state.inode(id)?.syncs_fail = number;
+        Ok(())
+    }
+
     /// Denies opening, listing and changing what `path` leads to (EACCES), or allows it again.
     pub fn deny(&self, path: &Path, denied: bool) -> io::Result<()> {
         let mut state = self.state();

@@ -88,14 +88,16 @@ impl SimFile {
         let ticket = begun?;
         let mut state = self.live()?;
         let state = &mut *state;
-        let failed = due(&mut state.faults.syncs_to_fail);
+        let fails = state.inode(self.id)?.syncs_fail;
+        let fails = fails.or(due(&mut state.faults.syncs_to_fail).then_some(libc::EIO));
+        let failed = fails.is_some();
         state.faults.struck.syncs += u64::from(failed);
         state.note("sync ends", self.id, u64::from(failed), 0);
         // Draws the numbers from a copy, because the content and the state cannot be borrowed at the same time.
         let mut prng = state.prng.clone();
         state.content(self.id)?.finish_sync(ticket, failed, &mut prng);
         state.prng = prng;
-        if failed { Err(error(libc::EIO)) } else { Ok(()) }
+        fails.map_or(Ok(()), |number| Err(error(number)))
     }
 }
 
@@ -203,7 +205,10 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.state().may_block(self.process, "sync");
+        let mut state = self.state();
+        state.may_block(self.process, "sync");
+        state.sync_waits += 1;
+        drop(state);
         self.finish_sync(self.begin_sync())
     }
 }

@@ -19,7 +19,7 @@ pub use file::{SimFile, SimLock, SimMap};
 pub use outside::Outside;
 
 use crate::env::located::ByPath;
-use crate::env::{DirEntry, Disk, FileKind, Link, Monotonic, Open, Sabotage, Stat, Timestamp};
+use crate::env::{DirEntry, Disk, File, FileKind, Link, Monotonic, Open, Sabotage, Stat, Timestamp};
 use faults::{dead, due};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -115,6 +115,20 @@ impl SimDisk {
         let mut state = self.state();
         let (least, most) = state.faults.sync_delay_micros;
         Duration::from_micros(state.prng.between(least, most.max(least)))
+    }
+
+    /// How often a blocking sync waited for the disk: files and directories that are synced together count once.
+    pub fn sync_waits(&self) -> u64 {
+        self.state().sync_waits
+    }
+
+    /// Counts the syncs of `work` as one.
+    fn as_one_wait<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = self.sync_waits();
+        let done = work();
+        let mut state = self.state();
+        state.sync_waits = state.sync_waits.min(before + 1);
+        done
     }
 
     /// The directory that `path` leads to, for a watch.
@@ -290,8 +304,13 @@ impl Disk for SimDisk {
         make_directories(&mut state, path)
     }
 
+    fn sync_files(&self, files: &[Arc<SimFile>]) -> Vec<io::Result<()>> {
+        self.as_one_wait(|| files.iter().map(|file| file.sync()).collect())
+    }
+
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.changing("sync_dir")?;
+        state.sync_waits += 1;
         let id = state.find(directory)?;
         if due(&mut state.faults.directory_syncs_to_refuse) {
             state.faults.struck.exhausted += 1;

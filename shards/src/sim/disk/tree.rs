@@ -48,6 +48,8 @@ pub(super) struct Inode {
     pub(super) read_fails: bool,
     /// What a write that makes it longer fails with.
     pub(super) growth_fails: Option<i32>,
+    /// What each sync of it fails with.
+    pub(super) syncs_fail: Option<i32>,
     pub(super) denied: bool,
     pub(super) owner: u32,
     pub(super) access: Access,
@@ -75,6 +77,8 @@ pub(in super::super) struct State {
     pub(super) locks: BTreeMap<Id, u64>,
     /// What writes of other programs have not written yet.
     pub(super) under_way: Vec<(Id, Vec<u8>)>,
+    /// See [`super::SimDisk::sync_waits`].
+    pub(super) sync_waits: u64,
     pub(super) last_token: u64,
     /// Number of the current process, and of the machine's current power-on period.
     pub(super) process: u64,
@@ -109,6 +113,7 @@ impl State {
             locks: BTreeMap::new(),
             under_way: Vec::new(),
             last_token: 0,
+            sync_waits: 0,
             process: 0,
             boot: 0,
             crashed: false,
@@ -152,6 +157,7 @@ impl State {
             created: modified,
             read_fails: false,
             growth_fails: None,
+            syncs_fail: None,
             denied: false,
             owner: 0,
             access: Access::default(),

@@ -121,6 +121,12 @@ impl Fixture {
         result
     }
 
+    /// The sync that the engine begins before a commit.
+    pub(super) fn sync(&mut self) -> Result<(), PluginError> {
+        let work = self.output.as_mut().expect("open").begin_sync();
+        self.run(work)
+    }
+
     pub(super) fn tick(&mut self) {
         let mut output = self.output.take().expect("open");
         self.output = Some(self.run(async move {

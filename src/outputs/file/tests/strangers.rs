@@ -265,7 +265,7 @@ fn values_beyond_the_most_paths_become_dead_letters_and_are_counted_once() {
     let events = rejected(&mut fixture, &["a", "b", "c", "a", "d", "c"]);
     assert_eq!(events.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [2, 4, 5]);
     assert!(
-        events[0].1.contains("`max_paths` is reached: the fields of events led to 2 different paths"),
+        events[0].1.contains("`max_paths` (2) is reached: within a day, the fields of events led to too"),
         "{events:?}"
     );
     assert_eq!(fixture.counters.excess_path_events.get(), 3);
@@ -274,6 +274,43 @@ fn values_beyond_the_most_paths_become_dead_letters_and_are_counted_once() {
     again.attempt = 1;
     assert!(matches!(fixture.deliver(again), Outcome::Rejected(_)));
     assert_eq!(fixture.counters.excess_path_events.get(), 3, "counted when it was sent first");
+}
+
+/// He makes the output go back to its last commit, or waits for a restart.
+#[test]
+fn places_are_not_given_again_with_an_opening_and_files_that_are_there_need_none() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": BY_FIELD, "max_paths": 2}));
+    assert_eq!(rejected(&mut fixture, &["a", "b", "c"]).len(), 1);
+    let state = fixture.commit().expect("it commits");
+    fixture.resume(Resume::whole(state.clone())).expect("nothing is in the way");
+    assert_eq!(rejected(&mut fixture, &["c", "a"]).len(), 1);
+    // As a new process.
+    fixture.settings.max_open_files += 1;
+    fixture.resume(Resume::whole(state)).expect("nothing is in the way");
+    let events = rejected(&mut fixture, &["c", "d", "e", "a", "b"]);
+    assert_eq!(events.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [2], "{events:?}");
+    assert_eq!(fixture.text("/out/a/x.log"), (of("a") + "\n").repeat(2));
+    fixture.disk().remove("/out/b/x.log").expect("it is there");
+    assert_eq!(rejected(&mut fixture, &["b", "f"]).len(), 1, "what was known is known, and others are too many");
+}
+
+/// A user's events carry a date for each line. The other ones are of now.
+#[test]
+fn dates_that_events_choose_count_and_leave_places_to_others() {
+    const DAY: u64 = 24 * 3600 * 1_000_000_000;
+    let mut fixture = Fixture::new(serde_json::json!({"path": "/out/{{ h }}/%F.log", "max_paths": 8}));
+    let now = 1_795_392_754_000_000_000;
+    fixture.simulation.disk().set_wall(Timestamp(now as i64));
+    let mut deliver = |h: &str, days: u64| {
+        let outcome = fixture.deliver(delivery(&[of(h) + "\n"], now - days * DAY));
+        assert!(matches!(outcome, Outcome::Delivered | Outcome::Rejected(_)), "{outcome:?}");
+        matches!(outcome, Outcome::Delivered)
+    };
+    assert_eq!((100..200).filter(|days| deliver("web", *days)).count(), 4);
+    assert!(deliver("web", 100) && !deliver("web", 150), "what has a file keeps it");
+    assert_eq!((0..7).filter(|days| deliver("web", *days)).count(), 7, "dates of the last days do not count");
+    assert!(deliver("third", 0) && deliver("third", 100));
+    assert_eq!((0..20).filter(|number| deliver(&format!("new-{number}"), 0)).count(), 6, "nor do they take places");
 }
 
 /// An exchange between the acceptance of some groups and the opening of the next ones.

@@ -1,34 +1,37 @@
 //! Failures that concern one file alone: its events become dead letters, and the other files are restored and written.
 //!
 //! Guarantees: that happens only if events choose the paths, and only where others than this user and root decide about what is at the
-//! path. What may pass by itself is waited for first, for as long as [`super::blocked`] allows. Each file is reported once, with what
-//! is in the way. Failures of the disk, of the process and of the configuration concern all files: the output waits.
+//! path. There, what counts is the place and not the error: whatever fails where they decide, and works in the fixed directory at the
+//! same time, concerns that file. What may pass by itself is waited for first, for as long as [`super::blocked`] allows. Each file is
+//! reported once, with what is in the way. Failures of the disk, of the process and of the configuration concern all files: the output
+//! waits.
 
 use super::judge::Writers;
 use super::words::{Setting, barred, is_of_path, refusal};
 use super::*;
 
+/// Whether an error is not one of a place: the process lacks something, or it comes from this program.
+fn is_of_process(error: &io::Error) -> bool {
+    use io::ErrorKind::{Other, OutOfMemory};
+    let is_setting = error.get_ref().is_some_and(|inner| inner.is::<Setting>());
+    is_setting || is_exhausted(error) || matches!(error.kind(), Other | OutOfMemory)
+}
+
 impl<D: Disk> Writer<D> {
     /// Whether a failure to use the file at `path` concerns no other file.
     pub(super) fn is_alone(&self, path: &Path, error: &io::Error) -> bool {
-        self.options.blames_events && (is_of_path(error) || self.may_pass(path, error)) && self.places.is_ready()
+        let is_alone = || is_of_path(error) || self.is_of_place(path, error);
+        self.options.blames_events && is_alone() && self.places.is_ready()
     }
 
-    /// Whether a failure is something that others do to one file, and may stop doing.
-    fn may_pass(&self, path: &Path, error: &io::Error) -> bool {
-        use io::ErrorKind::{
-            AlreadyExists, ExecutableFileBusy, FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, StorageFull,
-            WouldBlock,
-        };
+    /// Whether a failure is one of a place that others decide about: something that they do to one file, an encrypted directory
+    /// without its key, one that takes no more names, a file system of theirs.
+    fn is_of_place(&self, path: &Path, error: &io::Error) -> bool {
         match error.kind() {
+            _ if is_of_process(error) => false,
             // Another output of this process releases it soon. Another process must be able to write to the file.
-            WouldBlock => !self.is_next && self.is_of_others(path),
-            PermissionDenied if error.get_ref().is_some_and(|inner| inner.is::<Setting>()) => false,
-            AlreadyExists | ExecutableFileBusy | FileTooLarge | NotFound | PermissionDenied | QuotaExceeded => {
-                self.places.is_among_others(path)
-            }
-            StorageFull => self.places.is_among_others(path) && self.places.is_full_alone(path),
-            _ => false,
+            io::ErrorKind::WouldBlock => !self.is_next && self.is_of_others(path),
+            _ => self.places.is_among_others(path) && self.places.works_without(path, error, self.moment),
         }
     }
 
@@ -61,6 +64,19 @@ impl<D: Disk> Writer<D> {
         }
     }
 
+    /// What it means that an open file cannot be looked at. If that concerns no other file, the output goes back to its last commit,
+    /// as when accepted bytes cannot be written.
+    pub(super) fn unsure_of(&mut self, path: &[u8], what: &str, error: &io::Error) -> String {
+        let reason = explain(what, as_path(path), error);
+        if self.is_alone(as_path(path), error) { self.poison_by(path, reason) } else { reason }
+    }
+
+    /// What it means that written bytes of a file may not be durable: what was accepted since the last commit is delivered again.
+    pub fn not_durable(&mut self, path: &[u8], error: &io::Error) -> String {
+        let reason = self.unsure_of(path, "make durable", error);
+        self.poison(reason)
+    }
+
     /// Why the events of a file are rejected that interrupted the output too often.
     pub(super) fn why_barred(&mut self, path: &[u8], now: Now) -> Option<String> {
         let tree = || self.places.tree_of_others(as_path(path));
@@ -69,7 +85,8 @@ impl<D: Disk> Writer<D> {
         Some(why)
     }
 
-    fn refuse(&self, path: &[u8], why: &str, now: Now) {
+    /// Reports and counts a file of which events are rejected.
+    pub(super) fn refuse(&self, path: &[u8], why: &str, now: Now) {
         if self.blocked.refuse(path, now.monotonic) {
             self.warn(&format!("{why}. Events for this file become dead letters until it can be used"));
         }
@@ -143,7 +160,8 @@ pub(super) mod tests {
             (ErrorKind::NotFound, true),
             (ErrorKind::AlreadyExists, true),
             (ErrorKind::StorageFull, true),
-            (ErrorKind::ReadOnlyFilesystem, false),
+            (ErrorKind::ReadOnlyFilesystem, true),
+            (ErrorKind::OutOfMemory, false),
             (ErrorKind::Other, false),
         ] {
             assert_eq!(writer.is_alone(Path::new("/out/his/x"), &kind.into()), is_alone, "{kind:?}");
@@ -151,16 +169,63 @@ pub(super) mod tests {
         }
     }
 
+    /// Numbers of Linux: EIO, EBUSY, EROFS, and ENOKEY, which has no kind.
+    const OF_PLACES: [i32; 4] = [5, 16, 30, 126];
+    const NO_SPACE: i32 = 28;
+
+    #[test]
+    fn what_fails_only_where_others_decide_concerns_one_file_whatever_it_is() {
+        let (disk, mut writer) = writer(true);
+        let mut seconds = 0;
+        let mut is_alone = |path: &str, number: i32| {
+            seconds += 1;
+            writer.moment = Monotonic(0).after(std::time::Duration::from_secs(seconds));
+            writer.is_alone(Path::new(path), &io::Error::from_raw_os_error(number))
+        };
+        let base = Path::new("/out");
+        for number in OF_PLACES.into_iter().chain([NO_SPACE]) {
+            assert!(is_alone("/out/his/x", number) && !is_alone("/out/ours/x", number), "{number}");
+            disk.fail_writes(1);
+            assert!(!is_alone("/out/his/x", number), "{number}: the disk fails for all");
+            // Nobody can say more than what the file itself says: its disk has room.
+            disk.deny(base, true).expect("it is there");
+            assert!(is_alone("/out/his/x", number), "{number}");
+            disk.deny(base, false).expect("it is there");
+        }
+        assert!(!is_alone("/out/his/x", 24), "no descriptor is left");
+        disk.set_free_bytes(Some(1 << 20));
+        assert!(!is_alone("/out/his/x", NO_SPACE), "the disk is full for all");
+        assert!(is_alone("/out/his/x", 126));
+        let names = disk.outside().list("/out").expect("it is there");
+        assert_eq!(names.len(), 2, "{names:?}: nothing of it stays");
+    }
+
+    /// A stranger may have thousands of such files.
+    #[test]
+    fn answer_for_one_file_counts_for_others_for_a_while() {
+        let (disk, writer) = writer(true);
+        let his = Path::new("/out/his/x");
+        let no_key = io::Error::from_raw_os_error(126);
+        assert!(writer.is_alone(his, &no_key));
+        disk.fail_writes(1);
+        assert!(writer.is_alone(his, &no_key));
+        assert_eq!(disk.struck().writes, 0, "nothing is written for it");
+    }
+
     #[test]
     fn disk_that_is_full_for_all_is_waited_for() {
-        let (disk, writer) = writer(true);
-        let is_alone = |path: &str| writer.is_alone(Path::new(path), &ErrorKind::StorageFull.into());
-        assert!(is_alone("/out/his/x"), "there is room where the paths begin: it is a quota");
+        let (disk, mut writer) = writer(true);
         disk.outside().create_dir_all("/out/dir").expect("it is new");
         disk.outside().set_owner("/out/dir", 65_534).expect("it is there");
-        assert!(!is_alone("/out/dir/new"), "the disk may have no more inodes");
+        let is_alone =
+            |writer: &Writer<SimDisk>, path: &str| writer.is_alone(Path::new(path), &ErrorKind::StorageFull.into());
+        assert!(is_alone(&writer, "/out/his/x"), "there is room where the paths begin: it is a quota");
+        assert!(is_alone(&writer, "/out/dir/new"), "a file can be made where the paths begin: its index is full");
+        writer.moment = Monotonic(0).after(std::time::Duration::from_secs(1));
+        disk.fail_writes(1);
+        assert!(!is_alone(&writer, "/out/dir/new"), "the disk takes no file anywhere");
         disk.set_free_bytes(Some(1 << 20));
-        assert!(!is_alone("/out/his/x"));
+        assert!(!is_alone(&writer, "/out/his/x"));
     }
 
     #[test]

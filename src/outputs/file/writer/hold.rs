@@ -150,7 +150,7 @@ impl<D: Disk> Writer<D> {
             if std::mem::take(&mut target.dirty)
                 && let Err(error) = target.file.sync()
             {
-                return Err(self.poison(explain("make durable", as_path(path), &error)));
+                return Err(self.not_durable(path, &error));
             }
             records.extend(self.files.get(path).map(|target| self.left(path, target)));
         }

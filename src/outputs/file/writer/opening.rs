@@ -28,8 +28,11 @@ impl<D: Disk> Writer<D> {
                 self.files.insert(path.clone(), Target { used: self.uses, ..target });
                 continue;
             }
-            let target = match self.open_with_room(path, now)? {
-                Ok(target) => target,
+            let target = match self.open_with_room(path, now)?.and_then(|target| self.recorded(path, target)) {
+                Ok((target, record)) => {
+                    records.push(record);
+                    target
+                }
                 // Two of these paths lead to the same file: it is written under the first before it is opened under the
                 // other.
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && !opened.is_empty() => break,
@@ -40,7 +43,6 @@ impl<D: Disk> Writer<D> {
                     continue;
                 }
             };
-            records.push(self.opened(path, &target).map_err(|error| explain("read", as_path(path), &error))?);
             opened.push((path.clone(), target));
         }
         if opened.is_empty() {
@@ -57,6 +59,11 @@ impl<D: Disk> Writer<D> {
         self.make_room(now).map(|()| refused)
     }
 
+    /// Whether there is a file at a path.
+    pub fn is_there(&self, path: &[u8]) -> bool {
+        self.places.stat(as_path(path)).is_ok_and(|stat| stat.kind == FileKind::Regular)
+    }
+
     /// Opens a file. If no descriptor is left, closes idle files, which this output can do without.
     fn open_with_room(&mut self, path: &[u8], now: Now) -> Result<io::Result<Target<D>>, String> {
         loop {
@@ -65,6 +72,12 @@ impl<D: Disk> Writer<D> {
                 opened => return Ok(opened),
             }
         }
+    }
+
+    /// An opened file with its record.
+    fn recorded(&self, path: &[u8], target: Target<D>) -> io::Result<(Target<D>, Opened)> {
+        let record = self.opened(path, &target)?;
+        Ok((target, record))
     }
 
     /// A file that waits to be closed and is still at its path.

@@ -53,8 +53,10 @@ impl<D: Disk> Writer<D> {
     /// after theirs. Afterwards the file may be closed. Costs one `stat` call if the file is unchanged.
     pub(super) fn settle(&mut self, path: &[u8]) -> Result<(), String> {
         let Some(target) = self.files.get_mut(path) else { return Ok(()) };
-        let looked = |error: io::Error| explain("look at", as_path(path), &error);
-        let stat = target.file.stat().map_err(looked)?;
+        let stat = match target.file.stat() {
+            Ok(stat) => stat,
+            Err(error) => return Err(self.unsure_of(path, "look at", &error)),
+        };
         if target.is_as_left(&stat) {
             return Ok(());
         }
@@ -72,7 +74,10 @@ impl<D: Disk> Writer<D> {
         };
         let mut records = Vec::new();
         let (identity, compression) = (target.identity, Some(self.options.compression));
-        let marker = marker_of(&*target.file, at).map_err(looked)?;
+        let marker = match marker_of(&*target.file, at) {
+            Ok(marker) => marker,
+            Err(error) => return Err(self.unsure_of(path, "read", &error)),
+        };
         let opened =
             Opened { number: 0, step: Step::Opened, identity, length: at, marker, compression, path: path.to_vec() };
         if at > left {
@@ -131,7 +136,7 @@ impl<D: Disk> Writer<D> {
         let Some(target) = self.files.get(path) else { return Ok(()) };
         let file = target.file.clone();
         let end = self.end_of(path, &file, stat, Trust::Nothing);
-        let end = end.map_err(|error| explain("read", as_path(path), &error))?;
+        let end = end.map_err(|error| self.unsure_of(path, "read", &error))?;
         if end == End::Unfit {
             let is_there = self.places.is_at(as_path(path), &Identity::of(stat));
             if is_there.is_ok_and(|is_there| is_there)

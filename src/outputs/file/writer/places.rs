@@ -8,6 +8,8 @@
 //!
 //! Does not look at who owns a file or how many names it has: [`super::hold`] does, when the file is open.
 
+mod probe;
+
 use super::judge::Writers;
 use super::words::Link;
 use super::*;
@@ -17,9 +19,6 @@ use tailwater_shards::env::located::{Links, Located, is_link_refused};
 /// Permissions of new directories, less the process's mask: as for files, others do not read what may be secret.
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// With less free space than this, a disk counts as full. No delivery is as large.
-const ROOM_BYTES: u64 = 64 << 20;
-
 /// How often an open is repeated while somebody removes and creates the file.
 const EXCHANGES_MAX: usize = 8;
 
@@ -27,6 +26,7 @@ const EXCHANGES_MAX: usize = 8;
 pub(super) struct Places<D: Disk> {
     disk: D,
     fixed: PathBuf,
+    probe: probe::Probe,
 }
 
 /// A name in a directory that was found.
@@ -58,9 +58,9 @@ impl<D: Disk> Place<D> {
 }
 
 impl<D: Disk> Places<D> {
-    /// The places below `fixed`.
-    pub(super) fn new(disk: D, fixed: PathBuf) -> Places<D> {
-        Places { disk, fixed }
+    /// The places below `fixed`, for the output `name`.
+    pub(super) fn new(disk: D, fixed: PathBuf, claims: Arc<Claims>, name: Arc<str>) -> Places<D> {
+        Places { disk, fixed, probe: probe::Probe::new(claims, name) }
     }
 
     /// From where on links are refused on the way to `path`. An earlier configuration may have written elsewhere: then it is where
@@ -119,18 +119,6 @@ impl<D: Disk> Places<D> {
                 }
             }
         })
-    }
-
-    /// Whether what is full at a path is not the disk of the fixed directory: a quota, or another file system. A file that cannot be
-    /// created says that of another file system only, because its disk may have no more inodes.
-    pub(super) fn is_full_alone(&self, path: &Path) -> bool {
-        let has_room = self.disk.free_bytes(&self.fixed).is_ok_and(|bytes| bytes >= ROOM_BYTES);
-        let is_elsewhere = || {
-            let device = |directory: &Path| self.directory(directory).and_then(|found| found.stat());
-            let nearest = path.ancestors().skip(1).find_map(|above| device(above).ok());
-            nearest.is_some_and(|stat| device(&self.fixed).is_ok_and(|fixed| fixed.device != stat.device))
-        };
-        has_room && (self.stat(path).is_ok() || is_elsewhere())
     }
 
     /// Whether a file is at its path.
@@ -210,6 +198,11 @@ impl<D: Disk> Places<D> {
             }
         }
         Ok(touched)
+    }
+
+    /// Makes the content of files durable, and returns the results in their order.
+    pub(super) fn sync_files(&self, files: &[Arc<D::File>]) -> Vec<io::Result<()>> {
+        self.disk.sync_files(files)
     }
 
     /// Makes the names in a directory durable.

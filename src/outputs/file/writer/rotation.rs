@@ -18,7 +18,9 @@ impl<D: Disk> Writer<D> {
         self.complete(path, now)?;
         match self.shift(as_path(path), &identity) {
             Err(error) if self.options.blames_events && is_blocked(&error) => {
-                return Ok(Some(explain("rotate", as_path(path), &error)));
+                let why = words::blocked(as_path(path), &error);
+                self.refuse(path, &why, now);
+                return Ok(Some(why));
             }
             // Its directory was moved or exchanged: what is there now is not this output's.
             Err(error) if is_gone(&error) => {}
@@ -69,6 +71,7 @@ fn rename(directory: &impl Located, path: &Path, from: &OsStr, to: &OsStr) -> io
 
 /// Whether something has the name of a rotated file that a rename does not replace.
 fn is_blocked(error: &io::Error) -> bool {
-    use io::ErrorKind::{DirectoryNotEmpty, IsADirectory, NotADirectory};
-    matches!(error.kind(), DirectoryNotEmpty | IsADirectory | NotADirectory)
+    use io::ErrorKind::{DirectoryNotEmpty, IsADirectory, NotADirectory, ResourceBusy};
+    // Busy is a mount point.
+    matches!(error.kind(), DirectoryNotEmpty | IsADirectory | NotADirectory | ResourceBusy)
 }

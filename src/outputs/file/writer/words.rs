@@ -126,7 +126,7 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
         ErrorKind::FileTooLarge => "raise the limit of file sizes (ulimit -f, LimitFSIZE), or lower `rotate.bytes`",
         ErrorKind::ReadOnlyFilesystem => "mount the file system writable, or choose another `path`",
         ErrorKind::WouldBlock => "use separate files for each output and process; retrying",
-        ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty if what == "rotate" => {
+        ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy if what == "rotate" => {
             "move away what is at the path of the rotated file"
         }
         _ if is_exhausted(error) => NO_DESCRIPTORS,
@@ -154,6 +154,11 @@ pub(super) fn refusal(what: &str, path: &Path, owner: Option<u32>, error: &io::E
             format!("cannot {what} {shown}: {error}; others can write there{owner}: take that right from them")
         }
     }
+}
+
+/// Why the events of a path are dead letters whose file cannot be rotated, because something has the name of a rotated one.
+pub(super) fn blocked(path: &Path, error: &io::Error) -> String {
+    format!("cannot rotate {}: {error}; move away what is at the path of the rotated file", path.display())
 }
 
 /// Why the events of a path are dead letters that somebody keeps changing.
