@@ -31,6 +31,7 @@ mod notes;
 mod nuls;
 mod own;
 mod owner;
+mod patience;
 pub mod patterns;
 mod place;
 mod post;
