@@ -39,6 +39,8 @@ mod found;
 mod full_disk;
 #[path = "e2e/hanging.rs"]
 mod hanging;
+#[path = "e2e/hanging_files.rs"]
+mod hanging_files;
 #[path = "e2e/hollow.rs"]
 mod hollow;
 #[path = "e2e/identity.rs"]

@@ -213,6 +213,8 @@ pub struct InputCounters {
     pub links_skipped: Counter,
     /// Files and directories that are not followed yet, because there is no room for them.
     pub files_waiting: Counter,
+    /// Files and directories from which no answer comes, and which are left alone for that.
+    pub files_hanging: Counter,
 }
 
 impl InputCounters {

@@ -69,6 +69,8 @@ pub enum Pool {
     Log,
     /// For plugins: whatever files and terminals they wait for.
     Plugins,
+    /// For inputs that look at files and directories of others, any of which may be on a server that does not answer.
+    Files,
 }
 
 /// One core's access to the operating system. Cheap to clone, never sent to another thread.
@@ -488,10 +490,18 @@ pub struct WatchEvent {
     pub name: OsString,
 }
 
+/// Adds directories to a watch. May block.
+pub type Adder = Box<dyn Fn(&Path) -> io::Result<WatchId> + Send>;
+
 /// A directory watch. It only reduces latency: network and overlay file systems report nothing, and queues overflow.
 pub trait Watch: 'static {
-    /// Watches a directory. Adding the same directory again returns the same number.
-    fn add(&self, directory: &Path) -> io::Result<WatchId>;
+    /// Watches directories where blocking is allowed: one of them may be on a server that does not answer. Adding the same
+    /// directory again returns the same number.
+    fn adder(&self) -> Adder;
+    /// Watches a directory. May block.
+    fn add(&self, directory: &Path) -> io::Result<WatchId> {
+        self.adder()(directory)
+    }
     /// Stops watching.
     fn remove(&self, directory: WatchId);
     /// Waits for events and appends them. Only one task waits, and it never drops the future before it completes.

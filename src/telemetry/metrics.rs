@@ -375,6 +375,7 @@ impl Exporter {
             families.count(&table::FILES, &labels, counters.files.get());
             families.count(&table::LINKS_SKIPPED, &labels, counters.links_skipped.get());
             families.count(&table::FILES_WAITING, &labels, counters.files_waiting.get());
+            families.count(&table::FILES_HANGING, &labels, counters.files_hanging.get());
             for reason in Lost::ALL {
                 let bytes = counters.lost_bytes[reason as usize].get();
                 families.by_reason(&table::LOST, labels, reason.name(), bytes);

@@ -134,6 +134,8 @@ metrics! {
         "Names that an input would read if they were not symbolic links, or hard links that a stranger may have made.");
     FILES_WAITING = gauge("files_waiting", "files", COMPONENT,
         "Files and directories that an input does not follow yet, because there is no room for their positions.");
+    FILES_HANGING = gauge("files_hanging", "files", COMPONENT,
+        "Files and directories that an input has set aside because a call on them hangs, for example on a dead network file system.");
     LOST = counter("lost_bytes_total", "bytes", COMPONENT_REASON,
         "Bytes that disappeared from a source before they were read, by reason.");
     SYNCS = counter("wal_syncs_total", "syncs", SHARD,

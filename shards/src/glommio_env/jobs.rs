@@ -1,4 +1,5 @@
-//! Threads for work that may block: a pool for the WAL, a pool for plugins, and a single thread that closes files. Names are
+//! Threads for work that may block: a pool for the WAL, one for plugins, one for looks at files of others, and a single thread
+//! that closes files. Names are
 //! looked up on threads that all shards share ([`names`]).
 //!
 //! Guarantees: a job of one pool never waits for a job of another. Threads and jobs are bounded ([`crate::limits`]); a job for
@@ -16,7 +17,7 @@ pub(super) mod names;
 
 use super::system::lock;
 use crate::env::{Pool, ShardId};
-use crate::limits::{JOBS_MAX, LOG_THREADS, PLUGIN_THREADS};
+use crate::limits::{FILE_THREADS, JOBS_MAX, LOG_THREADS, PLUGIN_THREADS};
 use event_listener::Event;
 use names::{Names, Slot, Waiter};
 use std::cell::{Cell, RefCell};
@@ -207,6 +208,7 @@ enum Waiting {
 pub(super) struct Jobs {
     log: Arc<Threads>,
     plugins: Arc<Threads>,
+    files: Arc<Threads>,
     closing: Arc<Threads>,
     names: Arc<Names>,
     answers: Arc<Answers>,
@@ -224,6 +226,7 @@ impl Jobs {
         Ok(Rc::new(Jobs {
             log: Threads::start(name("log"), LOG_THREADS, JOBS_MAX, &answers)?,
             plugins: Threads::start(name("jobs"), PLUGIN_THREADS, JOBS_MAX, &answers)?,
+            files: Threads::start(name("files"), FILE_THREADS, JOBS_MAX, &answers)?,
             // Everything that waits here holds a descriptor, and the system limits those.
             closing: Threads::start(name("close"), 1, usize::MAX, &answers)?,
             names,
@@ -247,6 +250,7 @@ impl Jobs {
         let threads = match pool {
             Pool::Log => self.log.clone(),
             Pool::Plugins => self.plugins.clone(),
+            Pool::Files => self.files.clone(),
         };
         let ticket = Ticket::new(self.clone());
         let mut refused = threads.push((Some(ticket.number), job)).err();
@@ -304,7 +308,7 @@ impl Jobs {
     /// Records that nothing waits any more. Running jobs end by themselves, if they ever do.
     pub(super) fn end(&self) {
         self.answers.close();
-        [&self.log, &self.plugins, &self.closing].into_iter().for_each(|threads| threads.close());
+        [&self.log, &self.plugins, &self.files, &self.closing].into_iter().for_each(|threads| threads.close());
     }
 }
 

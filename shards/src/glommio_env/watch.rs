@@ -15,7 +15,8 @@
 //! Does not recurse, and does not see what other machines write.
 
 use super::kernel_error;
-use crate::env::{Watch, WatchEvent, WatchId, WatchKind};
+use super::system::lock;
+use crate::env::{Adder, Watch, WatchEvent, WatchId, WatchKind};
 use glommio::io::BufferedFile;
 use glommio::timer::Timer;
 use inotify::{Inotify, WatchDescriptor, WatchMask, Watches};
@@ -25,7 +26,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// One read: about 2,000 events with names of usual length.
@@ -38,7 +39,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// A set of watched directories.
 pub struct DirectoryWatch {
     watches: RefCell<Watches>,
-    live: RefCell<HashMap<i32, WatchDescriptor>>,
+    /// Shared with threads that add directories.
+    live: Arc<Mutex<HashMap<i32, WatchDescriptor>>>,
     events: BufferedFile,
     // Holds the kernel's queue open; the ring reads through a descriptor of its own.
     _inotify: Inotify,
@@ -51,7 +53,7 @@ impl DirectoryWatch {
         let descriptor = inotify.as_fd().try_clone_to_owned()?;
         // SAFETY: the descriptor is open and owned; ownership goes to the new object.
         let events = unsafe { BufferedFile::from_raw_fd(descriptor.into_raw_fd()) };
-        let (watches, live) = (RefCell::new(inotify.watches()), RefCell::default());
+        let (watches, live) = (RefCell::new(inotify.watches()), Arc::default());
         Ok(DirectoryWatch { watches, live, events, _inotify: inotify })
     }
 
@@ -81,7 +83,7 @@ impl DirectoryWatch {
         if mask & libc::IN_Q_OVERFLOW != 0 {
             return event(WatchKind::Overflow, b"");
         }
-        if !self.live.borrow().contains_key(&directory) {
+        if !lock(&self.live).contains_key(&directory) {
             return None;
         }
         if mask & (libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_UNMOUNT | libc::IN_IGNORED) != 0 {
@@ -101,7 +103,7 @@ impl DirectoryWatch {
 }
 
 impl Watch for DirectoryWatch {
-    fn add(&self, directory: &Path) -> io::Result<WatchId> {
+    fn adder(&self) -> Adder {
         let mask = WatchMask::CREATE
             | WatchMask::MOVED_TO
             | WatchMask::DELETE
@@ -110,14 +112,18 @@ impl Watch for DirectoryWatch {
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
-        let descriptor = self.watches.borrow_mut().add(directory, mask)?;
-        let number = descriptor.get_watch_descriptor_id();
-        self.live.borrow_mut().insert(number, descriptor);
-        Ok(WatchId(number))
+        let (watches, live) = (self.watches.borrow().clone(), self.live.clone());
+        Box::new(move |directory| {
+            // Not under the lock: this call may hang.
+            let descriptor = watches.clone().add(directory, mask)?;
+            let number = descriptor.get_watch_descriptor_id();
+            lock(&live).insert(number, descriptor);
+            Ok(WatchId(number))
+        })
     }
 
     fn remove(&self, directory: WatchId) {
-        let descriptor = self.live.borrow_mut().remove(&directory.0);
+        let descriptor = lock(&self.live).remove(&directory.0);
         if let Some(descriptor) = descriptor {
             // The kernel removes the watch of a deleted directory by itself; then there is nothing left to remove.
             let _ = self.watches.borrow_mut().remove(descriptor);

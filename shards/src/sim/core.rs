@@ -8,7 +8,7 @@ use super::disk::SimDisk;
 use super::prng::Prng;
 use super::stream::Pipe;
 use crate::env::{Monotonic, Pool, ShardId};
-use crate::limits::{LOG_THREADS, PLUGIN_THREADS};
+use crate::limits::{FILE_THREADS, LOG_THREADS, PLUGIN_THREADS};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -83,6 +83,16 @@ pub(super) struct Core {
     hanging: RefCell<BTreeMap<Pool, u64>>,
     /// Number of threads that such jobs occupy, by process.
     kept: RefCell<BTreeMap<(u64, ShardId, Pool), usize>>,
+    /// The same for jobs that wait for a part of the disk that hangs.
+    stuck: RefCell<BTreeMap<(u64, ShardId, Pool), usize>>,
+}
+
+fn threads_of(pool: Pool) -> usize {
+    match pool {
+        Pool::Log => LOG_THREADS,
+        Pool::Plugins => PLUGIN_THREADS,
+        Pool::Files => FILE_THREADS,
+    }
 }
 
 impl Core {
@@ -102,6 +112,7 @@ impl Core {
             ready: Arc::default(),
             hanging: RefCell::default(),
             kept: RefCell::default(),
+            stuck: RefCell::default(),
         };
         core.set_now(1_000_000_000);
         core
@@ -132,10 +143,7 @@ impl Core {
 
     /// Whether the next job never ends: it hangs, or hanging jobs occupy all threads of its pool.
     pub(super) fn hangs(&self, shard: ShardId, pool: Pool) -> bool {
-        let threads = match pool {
-            Pool::Log => LOG_THREADS,
-            Pool::Plugins => PLUGIN_THREADS,
-        };
+        let threads = threads_of(pool);
         let mut kept = self.kept.borrow_mut();
         let kept = kept.entry((self.process.get(), shard, pool)).or_default();
         if *kept == threads {
@@ -147,6 +155,20 @@ impl Core {
         *left = left.saturating_sub(1);
         *kept += usize::from(hangs);
         hangs
+    }
+
+    /// Whether jobs that wait for the disk occupy all threads of a pool.
+    pub(super) fn is_stuck(&self, shard: ShardId, pool: Pool) -> bool {
+        self.stuck_jobs(shard, pool) >= threads_of(pool)
+    }
+
+    /// Number of jobs of a pool that wait for a part of the disk that hangs.
+    pub(super) fn stuck_jobs(&self, shard: ShardId, pool: Pool) -> usize {
+        self.stuck.borrow().get(&(self.process.get(), shard, pool)).copied().unwrap_or(0)
+    }
+
+    pub(super) fn count_stuck(&self, shard: ShardId, pool: Pool, count: impl FnOnce(&mut usize)) {
+        count(self.stuck.borrow_mut().entry((self.process.get(), shard, pool)).or_default());
     }
 
     pub(super) fn set_now(&self, nanos: u64) {

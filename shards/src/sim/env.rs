@@ -2,11 +2,12 @@
 //!
 //! Guarantees: every delay, every used slice and every random number is a function of the seed. Work passed to
 //! [`Env::blocking`] runs completely at a later virtual time, whether or not something still waits for it, unless
-//! [`super::Simulation::hang_jobs`] makes it hang. A sync covers exactly what was written before it was called. An environment
+//! [`super::Simulation::hang_jobs`] or a part of the disk makes it hang. A sync covers exactly what was written before it was called. An environment
 //! of a process that died does nothing any more.
 
 use super::core::Core;
 use super::disk::{SimDisk, SimFile};
+use super::hanging::HangingJob;
 use super::prng::Prng;
 use super::stream::SimStream;
 use super::watch::SimWatch;
@@ -19,12 +20,15 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Maximum time that work waits for a thread, in microseconds of virtual time.
 const BLOCKING_MICROS_MAX: u64 = 2_000;
+
+/// How often a job that hangs looks whether it may go on.
+const HANGING: Duration = Duration::from_millis(50);
 
 /// A connection of the simulated world, in which nothing listens: every attempt is refused, so no value exists.
 pub enum SimConnection {}
@@ -82,12 +86,21 @@ impl SimEnv {
         delay: Duration,
         finish: impl FnOnce() -> T + 'static,
     ) -> impl Future<Output = T> + 'static {
+        self.later_async(name, delay, async move { finish() })
+    }
+
+    fn later_async<T: 'static>(
+        &self,
+        name: &'static str,
+        delay: Duration,
+        finish: impl Future<Output = T> + 'static,
+    ) -> impl Future<Output = T> + 'static {
         let slot = Rc::new(RefCell::new(Slot { value: None, waiter: None }));
         let result = Rc::clone(&slot);
         let sleep = self.core.sleep(delay);
         self.spawn(name, async move {
             sleep.await;
-            let value = finish();
+            let value = finish.await;
             let mut slot = slot.borrow_mut();
             slot.value = Some(value);
             if let Some(waiter) = slot.waiter.take() {
@@ -104,6 +117,48 @@ impl SimEnv {
                 }
             }
         })
+    }
+
+    /// Runs a job, for as long as what it waits for hangs.
+    async fn run_job<T: Send + 'static>(
+        self,
+        pool: Pool,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::Result<T> {
+        let run = move || catch_unwind(AssertUnwindSafe(work));
+        if self.disk.hanging_changes() == 0 {
+            let task = self.disk.polls(None);
+            let result = run();
+            self.disk.polls(task);
+            return result;
+        }
+        while self.core.is_stuck(self.shard, pool) {
+            self.core.sleep(HANGING).await;
+        }
+        let outcome = Arc::new(Mutex::new(None));
+        let fill = outcome.clone();
+        let job = HangingJob::new(move || *fill.lock().expect("nobody else has it") = Some(run()));
+        let mut is_counted = false;
+        loop {
+            let task = self.disk.polls(None);
+            let is_over = job.run();
+            self.disk.polls(task);
+            if is_over {
+                break;
+            }
+            if !std::mem::replace(&mut is_counted, true) {
+                self.core.count_stuck(self.shard, pool, |stuck| *stuck += 1);
+            }
+            let before = self.disk.hanging_changes();
+            while self.disk.hanging_changes() == before {
+                self.core.sleep(HANGING).await;
+            }
+        }
+        if is_counted {
+            self.core.count_stuck(self.shard, pool, |stuck| *stuck -= 1);
+        }
+        let result = outcome.lock().expect("the job is over").take();
+        result.expect("a job that is over has a result")
     }
 }
 
@@ -177,13 +232,7 @@ impl Env for SimEnv {
             None
         } else {
             let micros = self.core.chance.borrow_mut().between(1, BLOCKING_MICROS_MAX);
-            let disk = self.disk.clone();
-            Some(self.later("blocking", Duration::from_micros(micros), move || {
-                let task = disk.polls(None);
-                let result = catch_unwind(AssertUnwindSafe(work));
-                disk.polls(task);
-                result
-            }))
+            Some(self.later_async("blocking", Duration::from_micros(micros), self.clone().run_job(pool, work)))
         };
         async move {
             match result {

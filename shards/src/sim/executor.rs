@@ -120,6 +120,11 @@ impl Simulation {
         self.core.hang_jobs(pool, count);
     }
 
+    /// Number of jobs of a pool that wait for a part of the disk that hangs (see [`SimDisk::hang`]).
+    pub fn stuck_jobs(&self, shard: ShardId, pool: Pool) -> usize {
+        self.core.stuck_jobs(shard, pool)
+    }
+
     /// The world around the process.
     pub fn world(&self) -> World {
         World::new(Rc::clone(&self.core))

@@ -15,6 +15,7 @@
 //! | Writes | Fail, or stop half-way for lack of space | Writes to the wrong place: a frame's checksum covers its location |
 //! | Space | None for data, none for a name; becomes available again; reserved by writing zeros | Quotas and inodes: they look like a lack of space |
 //! | Descriptors | None left, for syncs of directories | For everything else: tests of the product cover it |
+//! | Paths | Calls that pass a directory or a file wait until it answers ([`SimDisk::hang`]) | A call of a task that hangs: it is a defect, and panics |
 //! | Bytes at rest | One byte of a durable frame of any kind, or of the header of a segment, changes between two starts; a log disappears, or all of its segments, or the first | The manifest and the files of outputs: a start refuses the former, separate tests cover the latter. The last segments of a log: without them it looks like a log that ended earlier. All segments of a new log while the disk is too full to record it in the manifest: it looks like a log that was never written |
 //! | Bytes in memory | Pages of the log are not in memory, and loading them waits | Bytes that differ from what was written: nothing would detect it |
 //! | Time | The wall clock jumps by a day in either direction; every delay is random; hours pass with the smallest log | A monotonic clock that goes back: no kernel allows it |
@@ -48,6 +49,7 @@ mod core;
 mod disk;
 mod env;
 mod executor;
+mod hanging;
 pub mod oracle;
 mod prng;
 pub mod sabotage;

@@ -359,3 +359,49 @@ fn standard_input_arrives_in_order_in_pieces_and_ends() {
     assert_eq!(*heard.borrow(), sent);
     assert!(pieces.get() > 4, "{} pieces", pieces.get());
 }
+
+#[test]
+fn job_that_hangs_delays_no_other_and_goes_on_when_its_path_answers() {
+    for seed in 0..20 {
+        let mut simulation = Simulation::new(seed);
+        let disk = simulation.disk().clone();
+        disk.outside().create_dir_all("/dead/below").unwrap();
+        disk.hang(Path::new("/dead"), true);
+        let env = simulation.env(ShardId(0));
+        let done = Rc::new(RefCell::new(Vec::new()));
+        for path in ["/dead/below", "/"] {
+            let (job, done) = (env.disk().clone(), Rc::clone(&done));
+            let job = env.blocking(move || job.stat(Path::new(path)).map(|stat| stat.inode));
+            env.spawn("job", async move {
+                let inode = job.await.unwrap();
+                done.borrow_mut().push((path, inode));
+            });
+        }
+        simulation.run_for(SECOND * 100);
+        assert_eq!(done.borrow().iter().map(|one| one.0).collect::<Vec<_>>(), ["/"], "seed {seed}");
+        assert_eq!(simulation.stuck_jobs(ShardId(0), crate::env::Pool::Plugins), 1);
+        if seed % 2 == 0 {
+            simulation.crash_shards();
+            simulation.run_for(SECOND);
+            assert_eq!(done.borrow().len(), 1);
+            continue;
+        }
+        disk.hang(Path::new("/dead"), false);
+        simulation.run_for(SECOND);
+        assert_eq!(done.borrow().len(), 2);
+        assert_eq!(simulation.stuck_jobs(ShardId(0), crate::env::Pool::Plugins), 0);
+    }
+}
+
+#[test]
+fn task_that_waits_for_a_path_that_hangs_is_found() {
+    let run = || {
+        let mut simulation = Simulation::new(1);
+        simulation.disk().hang(Path::new("/"), true);
+        let env = simulation.env(ShardId(0));
+        env.clone().spawn("careless", async move { drop(env.disk().stat(Path::new("/"))) });
+        simulation.run_for(SECOND);
+    };
+    let panic = std::panic::catch_unwind(run).expect_err("it is found");
+    assert!(panic.downcast_ref::<String>().is_some_and(|text| text.contains("hangs, and a task waits for it")));
+}

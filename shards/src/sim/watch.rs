@@ -9,12 +9,11 @@ mod tests;
 
 use super::disk::SimDisk;
 use super::prng::Prng;
-use crate::env::{Watch, WatchEvent, WatchId, WatchKind};
+use crate::env::{Adder, Watch, WatchEvent, WatchId, WatchKind};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::path::Path;
 use std::task::{Poll, Waker};
 
 /// Maximum events that wait for one reader.
@@ -121,19 +120,22 @@ impl SimWatch {
 }
 
 impl Watch for SimWatch {
-    fn add(&self, directory: &Path) -> io::Result<WatchId> {
-        let inode = self.disk.watchable(directory)?;
-        let mut state = self.disk.state();
-        let Some(watcher) = state.watchers.all.get_mut(&self.key) else {
-            return Err(io::Error::other("the watch of a dead process"));
-        };
-        if let Some(id) = watcher.id(inode) {
-            return Ok(id);
-        }
-        watcher.next += 1;
-        let id = WatchId(watcher.next);
-        watcher.directories.insert(id, inode);
-        Ok(id)
+    fn adder(&self) -> Adder {
+        let (disk, key) = (self.disk.clone(), self.key);
+        Box::new(move |directory| {
+            let inode = disk.watchable(directory)?;
+            let mut state = disk.state();
+            let Some(watcher) = state.watchers.all.get_mut(&key) else {
+                return Err(io::Error::other("the watch of a dead process"));
+            };
+            if let Some(id) = watcher.id(inode) {
+                return Ok(id);
+            }
+            watcher.next += 1;
+            let id = WatchId(watcher.next);
+            watcher.directories.insert(id, inode);
+            Ok(id)
+        })
     }
 
     fn remove(&self, directory: WatchId) {

@@ -10,17 +10,18 @@ mod listing;
 
 use super::identity::{Inode, Memory};
 use super::own::is_own;
+use super::patience::Work;
 use super::patterns::Patterns;
 use super::scout::{Place, Refusal, Scout, Spot};
 use crate::config::room::Claim;
 use listing::Listing;
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tailwater_shards::env::located::{Links, Located, is_link_refused};
-use tailwater_shards::env::{Disk, FileKind, Stat, Timestamp};
+use tailwater_shards::env::{Adder, Disk, FileKind, Stat, Timestamp, WatchId};
 
 /// Maximum number of directories that one input scans. No user gets all of them (see [`crate::config::room`]).
 pub const DIRECTORIES_MAX: u64 = if cfg!(test) { 100 } else { 10_000 };
@@ -99,6 +100,32 @@ pub struct Request {
     pub scope: Scope,
     /// Number of names that are not known and have been counted only by the last check.
     pub skip: u64,
+    /// Names that hang, and are left alone.
+    pub aside: HashSet<OsString>,
+    /// Whether it is to be watched before it is listed.
+    pub watch: bool,
+}
+
+/// A directory that was checked.
+pub struct Checked {
+    /// What was asked, without what was known.
+    pub request: Request,
+    /// Its watch, if one was wanted.
+    pub watch: Option<io::Result<WatchId>>,
+    /// What was found.
+    pub found: Found,
+}
+
+/// The directories that are checked in one job.
+pub struct Look {
+    /// Which, and what is known of them.
+    pub requests: Vec<Request>,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// What earlier runs read, during the first look.
+    pub memory: Option<Arc<Memory>>,
+    /// Watches directories.
+    pub adder: Option<Adder>,
 }
 
 /// Which names of a directory are checked.
@@ -205,24 +232,22 @@ impl Entry {
     }
 }
 
-/// Checks directories, and stops after the first one with which [`LOOK_NAMES_MAX`] names were seen. Returns the results for those
-/// that were checked. Blocks.
-pub fn look<D: Disk>(
-    disk: &D,
-    patterns: &Patterns,
-    requests: &[Request],
-    wall: Timestamp,
-    memory: Option<&Memory>,
-) -> Vec<Found> {
-    let scout = Scout::new(disk, patterns);
-    let (mut found, mut seen) = (Vec::new(), 0);
-    for request in requests {
-        if seen >= LOOK_NAMES_MAX {
+/// Checks directories, and stops after the first one with which [`LOOK_NAMES_MAX`] names were seen. Blocks.
+pub fn look<D: Disk>(disk: &D, patterns: &Patterns, look: Look, work: &Work<Checked>) {
+    let Look { requests, wall, memory, adder } = look;
+    let scout = Scout::new(disk, patterns).with_steps(&work.steps);
+    let mut seen = 0;
+    for mut request in requests {
+        scout.step(&request.directory, OsStr::new(""));
+        // A file that is created in between then shows up in at least one of the two.
+        let watch = adder.as_ref().filter(|_| request.watch).map(|add| add(&request.directory));
+        let found = look_at(&scout, &request, wall, memory.as_deref(), &mut seen);
+        // What is known may be changed again.
+        (request.known, request.below) = Default::default();
+        if !work.done(Checked { request, watch, found }) || seen >= LOOK_NAMES_MAX {
             break;
         }
-        found.push(look_at(&scout, request, wall, memory, &mut seen));
     }
-    found
 }
 
 fn look_at<D: Disk>(
@@ -253,7 +278,9 @@ fn look_at<D: Disk>(
     };
     let stamp = stamp_of(&place.stat, wall);
     if last == Some(stamp) {
-        return Found::Same(request.names.iter().map(|name| entry(scout, &place, name.clone(), None)).collect());
+        return Found::Same(
+            request.names.iter().map(|name| entry(scout, request, &place, name.clone(), None)).collect(),
+        );
     }
     if request.scope == Scope::Named {
         *seen += request.names.len();
@@ -282,9 +309,10 @@ fn missing_or_failed(error: io::Error) -> Found {
 /// Opening a file needs less than finding it: the right to search its directory, not the right to read it.
 fn named<D: Disk>(scout: &Scout<'_, D>, request: &Request, place: &Place<D::Located>, error: io::Error) -> Found {
     let patterns = scout.patterns;
-    let names = patterns.plain_names(&request.directory);
+    let mut names = patterns.plain_names(&request.directory);
+    names.retain(|name| !request.aside.contains(name));
     let is_directory = |entry: &Entry| entry.stat.as_ref().is_ok_and(|stat| stat.kind == FileKind::Directory);
-    let entries = names.into_iter().map(|name| entry(scout, place, name, None));
+    let entries = names.into_iter().map(|name| entry(scout, request, place, name, None));
     let entries: Vec<Entry> = entries.filter(|entry| !is_directory(entry)).collect();
     let is_closed = |entry: &Entry| matches!(&entry.stat, Err(why) if why.kind() == io::ErrorKind::PermissionDenied);
     if entries.iter().all(is_closed) {
@@ -303,6 +331,7 @@ fn looked<D: Disk>(scout: &Scout<'_, D>, request: &Request, place: &Place<D::Loc
         if !as_file && !as_directory {
             continue;
         }
+        scout.step(&request.directory, name);
         match place.handle.stat_name(name) {
             Err(error) if is_absent(&error) => gone.push(name.clone()),
             Ok(stat) if stat.kind == FileKind::Directory => {
@@ -316,7 +345,7 @@ fn looked<D: Disk>(scout: &Scout<'_, D>, request: &Request, place: &Place<D::Loc
                     Some(Spot { stat, .. }) => {
                         directories.push(Below { path, link: Some(Inode::of(&stat)), owner: stat.owner });
                     }
-                    None if as_file => entries.push(entry(scout, place, name.clone(), None)),
+                    None if as_file => entries.push(entry(scout, request, place, name.clone(), None)),
                     None => {}
                 }
             }
@@ -326,7 +355,14 @@ fn looked<D: Disk>(scout: &Scout<'_, D>, request: &Request, place: &Place<D::Loc
 }
 
 /// A name in a directory. `link` says whether it is a symbolic link, if that is known.
-fn entry<D: Disk>(scout: &Scout<'_, D>, place: &Place<D::Located>, name: OsString, link: Option<bool>) -> Entry {
+fn entry<D: Disk>(
+    scout: &Scout<'_, D>,
+    request: &Request,
+    place: &Place<D::Located>,
+    name: OsString,
+    link: Option<bool>,
+) -> Entry {
+    scout.step(&request.directory, &name);
     let is_link = |stat: &Stat| {
         link.unwrap_or_else(|| {
             let look = || place.handle.locate(name.as_ref(), Links::Refuse);

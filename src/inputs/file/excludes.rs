@@ -101,13 +101,8 @@ fn absolute_exclude(glob: &str, base: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::patterns::{LinkRules, Patterns};
+    use super::super::patterns::{LinkRules, patterns};
     use super::*;
-
-    fn patterns(include: &[&str], exclude: &[&str]) -> Patterns {
-        let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
-        Patterns::new(&owned(include), &owned(exclude), Path::new("/work")).expect("valid globs")
-    }
 
     /// A name to exclude is excluded in every directory, as in `.gitignore`. A path is relative to the working directory.
     #[test]

@@ -14,6 +14,7 @@ use super::identity::{
     HEAD_BYTES, Head, Inode, Memory, PROOF_BYTES, Remembered, Sighting, TAIL_BYTES, Version, tail_marker,
 };
 use super::neighbours::Neighbours;
+use super::patience::Work;
 use super::patterns::Patterns;
 use super::place::find_beginning;
 use super::post::FileId;
@@ -32,6 +33,8 @@ use tailwater_shards::wal::SourceState;
 pub struct Candidate {
     /// The path.
     pub path: PathBuf,
+    /// The user that owns it.
+    pub owner: u32,
     /// Whether its name is the name of a followed file plus a number or date.
     pub may_be_copy: bool,
     /// Whether identification may be postponed until the file that it may be a copy of has ended.
@@ -123,16 +126,25 @@ pub enum Identified<F> {
     Failed(io::Error),
 }
 
+/// What a candidate was found to be.
+pub type Judged<D> = (Candidate, Identified<Content<<D as Disk>::File>>);
+
 /// Identifies candidates. Blocks.
 pub fn identify<D: Disk>(
     disk: &D,
     patterns: &Patterns,
-    candidates: &[Candidate],
+    candidates: Vec<Candidate>,
     knowledge: &Knowledge,
-) -> Vec<Identified<Content<D::File>>> {
-    let scout = Scout::new(disk, patterns);
-    let one = |candidate| identify_one(&scout, candidate, knowledge).unwrap_or_else(Identified::Failed);
-    candidates.iter().map(one).collect()
+    work: &Work<Judged<D>>,
+) {
+    let scout = Scout::new(disk, patterns).with_steps(&work.steps);
+    for candidate in candidates {
+        work.steps.at_path(&candidate.path);
+        let identified = identify_one(&scout, &candidate, knowledge).unwrap_or_else(Identified::Failed);
+        if !work.done((candidate, identified)) {
+            break;
+        }
+    }
 }
 
 fn identify_one<D: Disk>(

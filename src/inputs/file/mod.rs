@@ -31,6 +31,7 @@ mod notes;
 mod nuls;
 mod own;
 mod owner;
+mod patience;
 pub mod patterns;
 mod place;
 mod post;
@@ -286,9 +287,10 @@ impl<E: Env> InputSettings<E> for Settings {
     }
 
     fn descriptors_max(&self) -> u64 {
-        // In addition to the followed files: the watch, the files that are being identified, what leads to one of them, archives, and
-        // the files that are held open to be compared.
-        let identified = (home::files::IDENTIFY_FILES + 6 + home::missing::ARCHIVES_MAX) as u64;
+        // In addition to the followed files: the watch, the files that are being identified, what leads to one of them, the same for
+        // jobs that are left alone, archives, and the files that are held open to be compared.
+        let jobs = 6 * (1 + patience::LEFT_MAX);
+        let identified = (home::files::IDENTIFY_FILES + jobs + home::missing::ARCHIVES_MAX) as u64;
         owner::descriptors::OPEN_FILES_HARD_MAX as u64 + identified + home::crowd::OFFERED_MAX
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tailwater_shards::env::located::Located;
 use tailwater_shards::env::{Disk, Stat};
 
@@ -30,6 +30,10 @@ struct Present {
 }
 
 impl Neighbours {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Present>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a name in the directory of `path` leads to this inode.
     pub fn has<D: Disk>(&self, scout: &Scout<'_, D>, path: &Path, inode: Inode, memory: &Memory) -> io::Result<bool> {
         let Some(directory) = path.parent() else { return Ok(false) };
@@ -50,8 +54,8 @@ impl Neighbours {
         directory: &Path,
         memory: &Memory,
     ) -> io::Result<Arc<Present>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(present) = all.get(directory) {
+        // Not under the lock: a directory may hang.
+        if let Some(present) = self.lock().get(directory) {
             return Ok(present.clone());
         }
         let (mut present, follows) = (Present::default(), scout.patterns.links.follow);
@@ -76,7 +80,7 @@ impl Neighbours {
             }
         })?;
         let present = Arc::new(present);
-        all.insert(directory.to_path_buf(), present.clone());
+        self.lock().insert(directory.to_path_buf(), present.clone());
         Ok(present)
     }
 }

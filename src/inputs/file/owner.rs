@@ -21,6 +21,7 @@ use super::glimpse::{self, Glimpse};
 use super::home::Assignment;
 use super::identity::Inode;
 use super::notes::{Note, Notes};
+use super::patience::{Patience, SLOW, Work};
 use super::patterns::Patterns;
 use super::post::{FileId, Post, Replacement, Successor, ToHome};
 use crate::codec::framing::Rules;
@@ -166,6 +167,8 @@ pub struct Owner<E: Env> {
     /// Raised when there is something to read.
     pub ready: Signal,
     post: Rc<Post>,
+    /// What waits for jobs that may hang.
+    pub patience: Rc<Patience<E>>,
     /// The notes for the next start.
     pub notebook: Notes<E>,
     /// Notes of an earlier run on files that are still being searched.
@@ -196,7 +199,9 @@ pub struct Owner<E: Env> {
 impl<E: Env> Owner<E> {
     /// An owner without files.
     pub fn new(context: &InputContext<E>, options: Rc<Options>, post: Rc<Post>) -> Owner<E> {
+        let (env, input, patterns) = (context.env.clone(), context.name.clone(), options.patterns.clone());
         Owner {
+            patience: Patience::new(env, input, context.counters.clone(), patterns),
             env: context.env.clone(),
             options,
             farewells: RefCell::default(),
@@ -459,8 +464,10 @@ impl<E: Env> Owner<E> {
         if !closed.is_empty() {
             self.look_at_closed_files(closed).await;
         }
+        self.recover_descriptors(now);
         self.close_quiet_files(now);
         self.count_deleted();
+        self.patience.count();
     }
 
     /// Checks open files. Returns the paths of due files that are closed or remote. Of the quiet files, those whose second is
@@ -515,10 +522,31 @@ impl<E: Env> Owner<E> {
         }
     }
 
-    async fn look_at_closed_files(&self, closed: Vec<(FileId, PathBuf)>) {
-        let disk = self.env.disk().clone();
-        let stats: Vec<(FileId, io::Result<Stat>)> =
-            self.env.blocking(move || closed.into_iter().map(|(id, path)| (id, disk.stat(&path))).collect()).await;
+    async fn look_at_closed_files(&self, mut closed: Vec<(FileId, PathBuf)>) {
+        while !closed.is_empty() {
+            closed.retain(|(_, path)| !self.patience.is_aside(path));
+            let (disk, some) = (self.env.disk().clone(), closed.clone());
+            let work = move |work: &Work<(FileId, io::Result<Stat>)>| {
+                for (id, path) in some {
+                    work.steps.at_path(&path);
+                    if !work.done((id, disk.stat(&path))) {
+                        break;
+                    }
+                }
+            };
+            let (done, late) = self.patience.attend(SLOW, work).await;
+            let mut left = closed.split_off(done.len().min(closed.len()));
+            if let Some(late) = late
+                && !left.is_empty()
+            {
+                self.patience.leave(left.remove(0).1, late, drop);
+            }
+            closed = left;
+            self.take_stats(done);
+        }
+    }
+
+    fn take_stats(&self, stats: Vec<(FileId, io::Result<Stat>)>) {
         let now = self.env.now();
         for (id, stat) in stats {
             let mut slots = self.slots.borrow_mut();

@@ -205,14 +205,16 @@ fn add_directories(glob: &str, directories: &mut GlobSetBuilder) -> Result<PathB
     Ok(base)
 }
 
+/// Patterns of a working directory. For tests.
+#[cfg(test)]
+pub fn patterns(include: &[&str], exclude: &[&str]) -> Patterns {
+    let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
+    Patterns::new(&owned(include), &owned(exclude), Path::new("/work")).expect("valid globs")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn patterns(include: &[&str], exclude: &[&str]) -> Patterns {
-        let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
-        Patterns::new(&owned(include), &owned(exclude), Path::new("/work")).expect("valid globs")
-    }
 
     #[test]
     fn globs_select_files() {

@@ -27,8 +27,11 @@ use crate::codec::framing::{self, Ending};
 use crate::codec::nuls::leading;
 use fill::Filled;
 use futures_lite::future::or;
+use std::cell::RefCell;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tailwater_shards::batch::{Batch, SourceRange};
 use tailwater_shards::counted::counted;
 use tailwater_shards::counters::{Discard, Lost};
@@ -44,9 +47,12 @@ const HEAD_NEAR_BYTES: u64 = 1024 * 1024;
 /// Chunks that one file may use in its turn.
 const ROUND_CHUNKS: usize = 4;
 
+/// How long the drain waits for a call on a file.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
 /// Reads until the drain begins.
 pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<(), PluginError> {
-    let reader = Reader { context, owner };
+    let reader = Reader { context, owner, buffer: RefCell::default() };
     while !context.stop.is_asked() {
         if let Some(farewell) = owner.next_farewell() {
             let _ = reader.end(farewell).await;
@@ -80,6 +86,8 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<
 struct Reader<'a, E: Env> {
     context: &'a InputContext<E>,
     owner: &'a Owner<E>,
+    /// For reads that block.
+    buffer: RefCell<Vec<u8>>,
 }
 
 /// Why a read cannot be used.
@@ -124,6 +132,10 @@ impl<E: Env> Reader<'_, E> {
 
     /// One read of a file.
     async fn step(&self, taken: &mut Taken<FileOf<E>>) -> Outcome {
+        // It hangs, or is where something hangs.
+        if self.owner.patience.is_aside(&taken.followed.path) {
+            return Outcome::Failed;
+        }
         let file = match self.open(taken).await {
             Ok(file) => file,
             Err(outcome) => return outcome,
@@ -236,7 +248,7 @@ impl<E: Env> Reader<'_, E> {
         let skips_nuls = self.owner.options.rules.skip_nuls;
         let ends_in_nul =
             skips_nuls && length > span.lead() && batch.chunk.bytes()[length - 1] == 0 && span.to != Some(end);
-        let stat = if ends_in_nul && stat.is_none() { self.stat(file).await.ok() } else { stat };
+        let stat = if ends_in_nul && stat.is_none() { self.stat(&followed.path, file).await.ok() } else { stat };
         // NULs that are known to reach the end of the file count as read.
         let known = stat.filter(|_| ends_in_nul && span.to.is_none()).and_then(|stat| followed.nuls.to_end(end, &stat));
         let read_to = known.unwrap_or(end);
@@ -385,7 +397,7 @@ impl<E: Env> Reader<'_, E> {
         let head = if batch.chunk_offset == 0 {
             Head::of(batch.chunk.bytes())
         } else {
-            match self.peek::<HEAD_BYTES>(file).await {
+            match self.peek::<HEAD_BYTES>(&followed.path, file).await {
                 Ok((window, length)) => Head::of(&window[..length]),
                 // The next read retries.
                 Err(_) => return,
@@ -404,7 +416,7 @@ impl<E: Env> Reader<'_, E> {
 
     /// The content is not what was read: a new generation begins at its first byte.
     async fn start_generation(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>) -> Outcome {
-        let stat = match self.stat(file).await {
+        let stat = match self.stat(&followed.path, file).await {
             Ok(stat) => stat,
             Err(error) => {
                 self.tell_once(followed, &error, "its metadata cannot be read", "retrying every second");
@@ -417,7 +429,8 @@ impl<E: Env> Reader<'_, E> {
         }
         // Whether the length includes a hole is found out when the file is read.
         let has_holes = self.owner.options.rules.skip_nuls;
-        let begins = !has_holes || self.peek::<1>(file).await.is_ok_and(|(first, length)| length == 1 && first[0] != 0);
+        let begins = !has_holes
+            || self.peek::<1>(&followed.path, file).await.is_ok_and(|(first, length)| length == 1 && first[0] != 0);
         let length = if begins { stat.length } else { 0 };
         let lost = followed.start_generation(self.context.new_key(), length);
         followed.seen_modified = stat.modified;
@@ -430,23 +443,38 @@ impl<E: Env> Reader<'_, E> {
         Outcome::More
     }
 
+    /// Runs a call on a file where blocking is allowed. An error if it hangs, or if the drain begins meanwhile.
+    async fn call<R: Send + 'static>(
+        &self,
+        path: &Path,
+        work: impl FnOnce() -> io::Result<R> + Send + 'static,
+    ) -> io::Result<R> {
+        let stop = async {
+            self.context.stop.reached(Phase::Draining).await;
+            self.context.env.sleep(LAST_WAIT).await;
+            None
+        };
+        let answer = or(self.owner.patience.once(path, work), stop).await;
+        answer.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")))
+    }
+
     /// The metadata of a file, requested where blocking is allowed if necessary.
-    async fn stat(&self, file: &Arc<FileOf<E>>) -> io::Result<Stat> {
+    async fn stat(&self, path: &Path, file: &Arc<FileOf<E>>) -> io::Result<Stat> {
         if !file.is_remote() {
             return file.stat();
         }
         let file = file.clone();
-        self.context.env.blocking(move || file.stat()).await
+        self.call(path, move || file.stat()).await
     }
 
     /// The first bytes of a file and their number, read where blocking is allowed if necessary.
-    async fn peek<const N: usize>(&self, file: &Arc<FileOf<E>>) -> io::Result<([u8; N], usize)> {
+    async fn peek<const N: usize>(&self, path: &Path, file: &Arc<FileOf<E>>) -> io::Result<([u8; N], usize)> {
         let mut window = [0; N];
         match file.read_nowait(&mut window, 0) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let file = file.clone();
                 let read = move || file.read_at(&mut window, 0).map(|length| (window, length));
-                self.context.env.blocking(read).await
+                self.call(path, read).await
             }
             read => read.map(|length| (window, length)),
         }
@@ -470,7 +498,8 @@ impl<E: Env> Reader<'_, E> {
         }
         let (disk, patterns) = (self.context.env.disk().clone(), self.owner.options.patterns.clone());
         let (path, inode) = (taken.followed.path.clone(), taken.followed.identity.inode);
-        let opened = self.context.env.blocking(move || scout::reopen(&disk, &patterns, &path, inode));
+        let at = path.clone();
+        let opened = self.call(&at, move || scout::reopen(&disk, &patterns, &path, inode));
         let followed = &mut *taken.followed;
         match opened.await {
             Ok(Some(file)) => {
@@ -488,6 +517,7 @@ impl<E: Env> Reader<'_, E> {
                 }
                 Err(Outcome::Failed)
             }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Outcome::Failed),
             Ok(None) | Err(_) => {
                 let lost = followed.unread();
                 if lost > 0 {
@@ -514,7 +544,9 @@ impl<E: Env> Reader<'_, E> {
     }
 
     fn tell_once(&self, followed: &mut Followed<FileOf<E>>, error: &io::Error, what: &str, next: &str) {
-        if followed.failure.replace(error.kind()) != Some(error.kind()) {
+        // What hangs has been told.
+        let is_told = error.kind() == io::ErrorKind::TimedOut;
+        if followed.failure.replace(error.kind()) != Some(error.kind()) && !is_told {
             self.owner.error(&format!("{}: {what}: {error}; {next}", followed.path.display()));
         }
     }

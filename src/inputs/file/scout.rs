@@ -10,6 +10,7 @@
 
 use super::fixed;
 use super::identity::Inode;
+use super::patience::Steps;
 use super::patterns::{HardLinks, Patterns};
 use std::cell::{OnceCell, RefCell};
 use std::ffi::OsStr;
@@ -160,6 +161,8 @@ pub struct Scout<'a, D: Disk> {
     excluded: OnceCell<Vec<Root>>,
     /// Whether the names of files are judged by the exclude patterns.
     excludes_names: bool,
+    /// Where the job says what it looks at next.
+    steps: Option<&'a Steps>,
     last: RefCell<Last<D::Located>>,
 }
 
@@ -167,7 +170,17 @@ impl<'a, D: Disk> Scout<'a, D> {
     /// Has looked at nothing yet.
     pub fn new(disk: &'a D, patterns: &'a Patterns) -> Scout<'a, D> {
         let (roots, excluded, last) = (OnceCell::new(), OnceCell::new(), RefCell::new(None));
-        Scout { disk, patterns, roots, excluded, excludes_names: true, last }
+        Scout { disk, patterns, roots, excluded, excludes_names: true, steps: None, last }
+    }
+
+    /// For a job that may hang.
+    pub fn with_steps(self, steps: &'a Steps) -> Scout<'a, D> {
+        Scout { steps: Some(steps), ..self }
+    }
+
+    /// The next calls are about this name in this directory, or without a name about the directory itself.
+    pub fn step(&self, directory: &Path, name: &OsStr) {
+        self.steps.into_iter().for_each(|steps| steps.at(directory, name));
     }
 
     /// For a search of what became of a file that was read: its copies and archives may have names that are excluded. What they are is

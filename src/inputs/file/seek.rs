@@ -14,6 +14,7 @@ use super::discover::is_absent;
 use super::follow::Span;
 use super::identify::{Opened, marker_at, read_exactly, spans_of};
 use super::identity::{Descriptor, HEAD_BYTES, Head, Inode, PROOF_BYTES, Version};
+use super::patience::Work;
 use super::patterns::Patterns;
 use super::scout::{Place, Refusal, Scout};
 use crate::codec::framing::Rules;
@@ -150,22 +151,22 @@ struct Heads {
     archives: HashMap<Version, Begin>,
 }
 
-/// Searches for files and returns the results in the same order. Files with the inodes in `followed` do not count as copies.
-/// Blocks.
+/// Searches for files. Files with the inodes in `followed` do not count as copies. Blocks.
 pub fn seek<D: Disk>(
     disk: &D,
     patterns: &Patterns,
     all: &[Sought],
     followed: &HashSet<Inode>,
     rules: Rules,
-) -> Vec<Found<D::File>> {
+    work: &Work<Found<D::File>>,
+) {
     let heads = Heads { files: HEADS_MAX, alike: ALIKE_MAX, input_bytes: HEADS_INPUT_BYTES, archives: HashMap::new() };
     let mut by_number: HashMap<u64, Vec<&Sought>> = HashMap::new();
     for sought in all {
         by_number.entry(sought.descriptor.identity.inode.number).or_default().push(sought);
     }
-    let search =
-        Search { scout: Scout::for_copies(disk, patterns), followed, by_number, rules, heads: RefCell::new(heads) };
+    let scout = Scout::for_copies(disk, patterns).with_steps(&work.steps);
+    let search = Search { scout, followed, by_number, rules, heads: RefCell::new(heads) };
     let mut directories: HashMap<PathBuf, Listed> = HashMap::new();
     let mut one = |sought: &Sought| {
         let mut reachable = false;
@@ -188,7 +189,12 @@ pub fn seek<D: Disk>(
         }
         if reachable { Found::Nothing } else { Found::Unreachable }
     };
-    all.iter().map(&mut one).collect()
+    for sought in all {
+        work.steps.at(sought.path().parent().unwrap_or(Path::new("/")), OsStr::new(""));
+        if !work.done(one(sought)) {
+            break;
+        }
+    }
 }
 
 /// Where a file may be.
@@ -241,6 +247,7 @@ impl<D: Disk> Search<'_, D> {
             if entry.directory || entry.link && !follow {
                 return;
             }
+            self.scout.step(&at.directory, OsStr::new(""));
             let stat = match entry.link {
                 true => self.scout.find_in(&place, &entry.name).map(|spot| spot.stat),
                 false => place.handle.stat_name(&entry.name),
@@ -303,6 +310,7 @@ impl<D: Disk> Search<'_, D> {
     }
 
     fn open(&self, listed: &Listed, one: &Seen) -> io::Result<D::File> {
+        self.scout.step(&listed.at.directory, OsStr::new(""));
         self.scout.find_in(&*listed.at.place(&self.scout)?, &one.name)?.handle.open(Open::Read)
     }
 

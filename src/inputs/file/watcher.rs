@@ -7,14 +7,16 @@
 
 use super::content::FileOf;
 use super::owner::Owner;
+use super::patience::Work;
 use super::post::{FileId, Post, ToOwner};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
-use tailwater_shards::env::{Env, ShardId, Watch, WatchEvent, WatchId, WatchKind};
+use tailwater_shards::env::{Adder, Env, ShardId, Watch, WatchEvent, WatchId, WatchKind};
 use tailwater_shards::signal::Signal;
 
 /// Maximum number of changed names that wait for the home shard. If there are more, all directories are scanned.
@@ -69,6 +71,48 @@ struct Followed {
     by_name: bool,
 }
 
+/// What is to be watched in addition to the directories that are looked at.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// A directory.
+    Directory(PathBuf),
+    /// The nearest existing directory above this missing one.
+    Above(PathBuf),
+}
+
+impl Wanted {
+    /// The path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Wanted::Directory(path) | Wanted::Above(path) => path,
+        }
+    }
+}
+
+/// What was wanted, which directory was added for it, and the result.
+pub type AddedFor = (Wanted, PathBuf, io::Result<WatchId>);
+
+/// Watches what is wanted. Blocks.
+pub fn add_all(add: &Adder, all: Vec<Wanted>, work: &Work<AddedFor>) {
+    for wanted in all {
+        let mut result = (wanted.path().to_path_buf(), Err(io::ErrorKind::NotFound.into()));
+        let ancestors = match &wanted {
+            Wanted::Directory(path) => path.ancestors().take(1).skip(0),
+            Wanted::Above(path) => path.ancestors().take(usize::MAX).skip(1),
+        };
+        for directory in ancestors {
+            work.steps.at(directory, OsStr::new(""));
+            result = (directory.to_path_buf(), add(directory));
+            if result.1.is_ok() {
+                break;
+            }
+        }
+        if !work.done((wanted, result.0, result.1)) {
+            return;
+        }
+    }
+}
+
 #[derive(Default)]
 struct Table {
     watched: HashMap<WatchId, Watched>,
@@ -77,6 +121,8 @@ struct Table {
     targets: HashMap<PathBuf, PathBuf>,
     away: HashMap<FileId, ShardId>,
     events: Events,
+    /// What is to be watched.
+    wanted: HashSet<Wanted>,
     /// Whether waiting for events has failed.
     dead: bool,
 }
@@ -121,21 +167,8 @@ impl<E: Env> Watcher<E> {
     /// Takes the events since the last call, with a limited number of names in each directory. The others are taken next.
     pub fn take(&self) -> Events {
         let mut table = self.shared.table.borrow_mut();
-        let mut events = std::mem::take(&mut table.events);
-        let Events { names: all, vanished, .. } = &mut events;
-        for (directory, names) in all.iter_mut().filter(|one| one.1.len() > NAMES_TAKEN_MAX) {
-            // What vanished comes last, so a file that was renamed is never without a path: it could not be opened any more.
-            let mut order: Vec<(bool, OsString)> = std::mem::take(names)
-                .into_iter()
-                .map(|name| (vanished.contains(&directory.join(&name)), name))
-                .collect();
-            order.sort_unstable_by_key(|one| one.0);
-            let rest = order.split_off(NAMES_TAKEN_MAX);
-            names.extend(order.into_iter().map(|one| one.1));
-            let late = rest.iter().filter(|one| one.0).map(|one| directory.join(&one.1));
-            table.events.vanished.extend(late);
-            table.events.waiting += rest.len();
-            table.events.names.insert(directory.clone(), rest.into_iter().map(|one| one.1).collect());
+        let events = table.take();
+        if table.events.waiting > 0 {
             self.shared.raised.notify();
         }
         events
@@ -154,40 +187,84 @@ impl<E: Env> Watcher<E> {
         (told, table.events.overflow || table.events.vanished.contains(path))
     }
 
-    /// Watches a directory if it exists. Returns whether the watch is new: then the followed files in the directory must be
-    /// named.
-    pub fn watch(&self, directory: &Path) -> bool {
-        let known = self.shared.table.borrow().by_path.contains_key(directory);
-        !known && self.add(directory).is_some()
+    /// Adds directories where blocking is allowed; none if nothing can be watched.
+    pub fn adder(&self) -> Option<Adder> {
+        self.watch.as_ref().map(|watch| watch.adder())
     }
 
-    fn add(&self, directory: &Path) -> Option<WatchId> {
-        if let Some(&id) = self.shared.table.borrow().by_path.get(directory) {
-            return Some(id);
-        }
-        let id = match self.watch.as_ref()?.add(directory) {
+    /// A directory was added, or could not be. Returns whether the watch is new: then the followed files in the directory must be
+    /// named.
+    pub fn added(&self, directory: &Path, added: io::Result<WatchId>) -> bool {
+        let id = match added {
             Ok(id) => id,
             Err(error) => {
-                let expected =
-                    super::discover::is_absent(&error) || error.kind() == std::io::ErrorKind::PermissionDenied;
+                let expected = super::discover::is_absent(&error) || error.kind() == io::ErrorKind::PermissionDenied;
                 if !expected && !self.told.replace(true) {
                     let fix = "raise fs.inotify.max_user_watches for less delay";
                     let directory = directory.display();
                     self.shared.owner.error(&format!("{directory}: cannot be watched: {error}; {WITHOUT}; {fix}"));
                 }
-                return None;
+                return false;
             }
         };
         let mut table = self.shared.table.borrow_mut();
+        if table.by_path.contains_key(directory) {
+            return false;
+        }
         table.by_path.insert(directory.to_path_buf(), id);
         table.watched.entry(id).or_default().paths.push(directory.to_path_buf());
-        Some(id)
+        true
+    }
+
+    /// This directory is to be watched.
+    pub fn want(&self, directory: &Path) {
+        self.want_again(Wanted::Directory(directory.to_path_buf()));
+    }
+
+    /// The same for one that was taken and is not watched yet.
+    pub fn want_again(&self, wanted: Wanted) {
+        if self.watch.is_some() {
+            self.shared.table.borrow_mut().wanted.insert(wanted);
+        }
+    }
+
+    /// Takes what is to be watched, except what must not be tried now.
+    pub fn take_wanted(&self, must_not: impl Fn(&Path) -> bool) -> Vec<Wanted> {
+        let mut table = self.shared.table.borrow_mut();
+        let Table { wanted, by_path, .. } = &mut *table;
+        wanted.retain(|one| !matches!(one, Wanted::Directory(path) if by_path.contains_key(path)));
+        wanted.extract_if(|one| !must_not(one.path())).collect()
+    }
+
+    /// A wanted directory was added. Returns the links whose files must be named.
+    pub fn added_wanted(&self, wanted: &Wanted, directory: &Path, added: io::Result<WatchId>) -> Vec<PathBuf> {
+        let id = added.as_ref().ok().copied();
+        let is_new = self.added(directory, added);
+        let mut table = self.shared.table.borrow_mut();
+        let is_ancestor = matches!(wanted, Wanted::Above(_));
+        if let Some(watched) = id.and_then(|id| table.watched.get_mut(&id)) {
+            watched.ancestor |= is_ancestor;
+        }
+        if !is_new {
+            return Vec::new();
+        }
+        let here = table.targets.iter().filter(|(_, target)| target.parent() == Some(directory));
+        let here: Vec<(PathBuf, PathBuf)> = here.map(|(link, target)| (link.clone(), target.clone())).collect();
+        for (link, target) in &here {
+            table.link(link, target);
+        }
+        here.into_iter().map(|one| one.0).collect()
     }
 
     /// Whether changes in a directory are reported.
     pub fn is_watching(&self, directory: &Path) -> bool {
         let table = self.shared.table.borrow();
         !table.dead && table.by_path.contains_key(directory)
+    }
+
+    /// Whether a directory was added.
+    pub fn is_known(&self, directory: &Path) -> bool {
+        self.shared.table.borrow().by_path.contains_key(directory)
     }
 
     /// The directory is gone, or another one is at its path.
@@ -204,16 +281,9 @@ impl<E: Env> Watcher<E> {
         }
     }
 
-    /// Watches the nearest existing directory above a missing one.
+    /// The nearest existing directory above a missing one is to be watched.
     pub fn await_directory(&self, directory: &Path) {
-        for above in directory.ancestors().skip(1) {
-            if let Some(id) = self.add(above) {
-                if let Some(watched) = self.shared.table.borrow_mut().watched.get_mut(&id) {
-                    watched.ancestor = true;
-                }
-                return;
-            }
-        }
+        self.want_again(Wanted::Above(directory.to_path_buf()));
     }
 
     /// A path leads to a followed file.
@@ -243,21 +313,20 @@ impl<E: Env> Watcher<E> {
     }
 
     /// A symbolic link has the target `target`: changes there count for the link. Returns whether the file must be named there,
-    /// because the target or the watch is new.
+    /// because the target is new.
     pub fn name_target(&self, target: &Path, link: &Path) -> bool {
         let is_other = self.shared.table.borrow().targets.get(link).is_none_or(|earlier| earlier != target);
         if is_other {
             self.forget_link(link);
         }
-        let is_watch_new = target.parent().is_some_and(|parent| self.watch(parent));
+        let parent = target.parent().filter(|parent| !self.is_known(parent));
+        parent.into_iter().for_each(|parent| self.want(parent));
         let mut table = self.shared.table.borrow_mut();
         if is_other {
             table.targets.insert(link.to_path_buf(), target.to_path_buf());
         }
-        if let Some((watched, name)) = table.place(target) {
-            watched.links.entry(name).or_default().insert(link.to_path_buf());
-        }
-        is_other || is_watch_new
+        table.link(link, target);
+        is_other
     }
 
     /// There is no symbolic link at this path any more, or it is not followed.
@@ -329,8 +398,8 @@ impl<E: Env> Shared<E> {
             }
         }
         // Once for all events, whose number strangers decide.
-        may_be_away &= table.away.len() <= AWAY_WOKEN_MAX;
-        for (&id, &shard) in table.away.iter().filter(|_| may_be_away) {
+        let away = if may_be_away { table.away_to_wake() } else { Vec::new() };
+        for (id, shard) in away {
             match shard {
                 ShardId(0) => self.owner.wake(id),
                 shard => {
@@ -358,6 +427,40 @@ impl Table {
     fn place(&mut self, path: &Path) -> Option<(&mut Watched, OsString)> {
         let id = *self.by_path.get(path.parent()?)?;
         Some((self.watched.get_mut(&id)?, path.file_name()?.to_os_string()))
+    }
+
+    /// Takes the events, with a limited number of names in each directory.
+    fn take(&mut self) -> Events {
+        let mut events = std::mem::take(&mut self.events);
+        let Events { names: all, vanished, .. } = &mut events;
+        for (directory, names) in all.iter_mut().filter(|one| one.1.len() > NAMES_TAKEN_MAX) {
+            // What vanished comes last, so a file that was renamed is never without a path: it could not be opened any more.
+            let mut order: Vec<(bool, OsString)> = std::mem::take(names)
+                .into_iter()
+                .map(|name| (vanished.contains(&directory.join(&name)), name))
+                .collect();
+            order.sort_unstable_by_key(|one| one.0);
+            let rest = order.split_off(NAMES_TAKEN_MAX);
+            names.extend(order.into_iter().map(|one| one.1));
+            let late = rest.iter().filter(|one| one.0).map(|one| directory.join(&one.1));
+            self.events.vanished.extend(late);
+            self.events.waiting += rest.len();
+            self.events.names.insert(directory.clone(), rest.into_iter().map(|one| one.1).collect());
+        }
+        events
+    }
+
+    /// The files without a path that may be those that changed; none if there are too many.
+    fn away_to_wake(&self) -> Vec<(FileId, ShardId)> {
+        let is_few = self.away.len() <= AWAY_WOKEN_MAX;
+        self.away.iter().filter(|_| is_few).map(|(id, shard)| (*id, *shard)).collect()
+    }
+
+    /// Changes of the target count for the link.
+    fn link(&mut self, link: &Path, target: &Path) {
+        if let Some((watched, name)) = self.place(target) {
+            watched.links.entry(name).or_default().insert(link.to_path_buf());
+        }
     }
 
     /// Records an event for the home shard.
@@ -388,5 +491,53 @@ impl Table {
             }
             self.events.names.entry(directory.to_path_buf()).or_default().insert(name.to_os_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(directory: i32, kind: WatchKind, name: &str) -> WatchEvent {
+        WatchEvent { directory: WatchId(directory), kind, name: name.into() }
+    }
+
+    fn table() -> Table {
+        let mut table = Table::default();
+        for (number, path) in [(1, "/log/eve"), (2, "/log/app")] {
+            table.by_path.insert(path.into(), WatchId(number));
+            table.watched.insert(WatchId(number), Watched { paths: vec![path.into()], ..Watched::default() });
+        }
+        table
+    }
+
+    #[test]
+    fn names_of_a_directory_are_taken_in_parts_and_those_that_vanished_last() {
+        let mut table = table();
+        for number in 0..3 * NAMES_TAKEN_MAX {
+            table.note(&event(1, WatchKind::Vanished, &format!("old-{number}")));
+            table.note(&event(1, WatchKind::Appeared, &format!("new-{number}")));
+        }
+        table.note(&event(2, WatchKind::Appeared, "app.log"));
+        let (mut taken, mut first) = (Vec::new(), true);
+        while table.events.waiting > 0 {
+            let mut events = table.take();
+            assert_eq!(events.names.contains_key(Path::new("/log/app")), first, "others do not wait");
+            first = false;
+            let names = events.names.remove(Path::new("/log/eve")).expect("some");
+            assert!(names.len() <= NAMES_TAKEN_MAX, "{}", names.len());
+            taken.extend(names.into_iter().map(|name| name.to_string_lossy().starts_with("old")));
+        }
+        assert_eq!(taken.len(), 6 * NAMES_TAKEN_MAX, "each is taken once");
+        assert!(taken.is_sorted(), "what vanished comes last");
+    }
+
+    #[test]
+    fn so_many_files_without_a_path_that_waking_them_costs_much_are_left_to_the_ticks() {
+        let mut table = table();
+        table.away.extend((0..AWAY_WOKEN_MAX as u64).map(|id| (id, ShardId(0))));
+        assert_eq!(table.away_to_wake().len(), AWAY_WOKEN_MAX);
+        table.away.insert(AWAY_WOKEN_MAX as u64, ShardId(1));
+        assert!(table.away_to_wake().is_empty());
     }
 }

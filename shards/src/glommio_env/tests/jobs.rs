@@ -3,7 +3,7 @@
 use super::{receive, run_one, say};
 use crate::env::{Env, Pool};
 use crate::glommio_env::GlommioEnv;
-use crate::limits::{JOBS_MAX, LOG_THREADS, PLUGIN_THREADS};
+use crate::limits::{FILE_THREADS, JOBS_MAX, LOG_THREADS, PLUGIN_THREADS};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,7 +106,9 @@ fn end_of_a_shard_waits_for_no_job() {
         run_one(move |env| {
             let (hold, ended) = (held.clone(), count.clone());
             async move {
-                for (pool, threads) in [(Pool::Log, LOG_THREADS), (Pool::Plugins, PLUGIN_THREADS)] {
+                for (pool, threads) in
+                    [(Pool::Log, LOG_THREADS), (Pool::Plugins, PLUGIN_THREADS), (Pool::Files, FILE_THREADS)]
+                {
                     for _ in 0..2 * threads {
                         let (work, ended) = (hold.work(), ended.clone());
                         let job = env.blocking_in(pool, move || {
@@ -127,7 +129,7 @@ fn end_of_a_shard_waits_for_no_job() {
     receive(&told);
     assert_eq!(ended.load(Ordering::Acquire), 0, "the end waited for a job");
     Arc::into_inner(hold).expect("the shard has ended").let_go();
-    let all = 2 * (LOG_THREADS + PLUGIN_THREADS) + 1;
+    let all = 2 * (LOG_THREADS + PLUGIN_THREADS + FILE_THREADS) + 1;
     super::wait_until("the late end of every job", || ended.load(Ordering::Acquire) == all);
     say("jobs ended after their shard");
 }

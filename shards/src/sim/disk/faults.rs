@@ -146,6 +146,22 @@ impl SimDisk {
         Ok(())
     }
 
+    /// Calls of jobs that pass this path wait, like those on a file server that is gone, until it answers again. Reads of open files
+    /// there wait too. A task that makes such a call itself panics: it would stop its shard.
+    pub fn hang(&self, path: &Path, hanging: bool) {
+        let mut state = self.state();
+        state.hanging_changes += 1;
+        match hanging {
+            true => state.hanging.insert(path.to_path_buf()),
+            false => state.hanging.remove(path),
+        };
+    }
+
+    /// How often what hangs has changed.
+    pub(in super::super) fn hanging_changes(&self) -> u64 {
+        self.state().hanging_changes
+    }
+
     /// How long a sync through the environment takes in virtual time.
     pub fn set_sync_delay(&self, least: Duration, most: Duration) {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);

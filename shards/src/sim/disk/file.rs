@@ -11,6 +11,7 @@ use super::{Shared, SimDisk};
 use crate::env::{Access, File, Map, Stat};
 use std::borrow::Cow;
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 
@@ -60,13 +61,23 @@ impl SimFile {
         Ok(state)
     }
 
+    /// Waits as long as the file is where nothing answers.
+    fn pass(&self) -> io::Result<()> {
+        while self.process.is_some() && self.live()?.file_hangs(self.id) {
+            super::super::hanging::wait(Path::new("an open file"))?;
+        }
+        Ok(())
+    }
+
     fn read(&self, buffer: &mut [u8], offset: u64, nowait: bool) -> io::Result<usize> {
         let mut state = self.live()?;
         let state = &mut *state;
         if state.inode(self.id)?.read_fails {
             return Err(error(libc::EIO));
         }
-        if nowait && (state.faults.remote || state.prng.one_in(state.faults.would_block_one_in)) {
+        if nowait
+            && (state.faults.remote || state.file_hangs(self.id) || state.prng.one_in(state.faults.would_block_one_in))
+        {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let length = state.content(self.id)?.read(buffer, offset);
@@ -112,6 +123,7 @@ impl File for SimFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.state().may_block(self.process, "read_at");
+        self.pass()?;
         self.read(buffer, offset, false)
     }
 
@@ -197,11 +209,12 @@ impl File for SimFile {
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        let mut state = self.live()?;
-        if state.faults.remote {
-            state.may_block(self.process, "stat of a remote file");
+        let is_remote = self.live()?.faults.remote;
+        if is_remote {
+            self.state().may_block(self.process, "stat of a remote file");
+            self.pass()?;
         }
-        state.stat(self.id)
+        self.live()?.stat(self.id)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -133,7 +133,7 @@ impl SimDisk {
 
     /// The directory that `path` leads to, for a watch.
     pub(super) fn watchable(&self, path: &Path) -> io::Result<u64> {
-        let mut state = self.live()?;
+        let mut state = self.passing("watch", path)?;
         let id = state.find(path)?;
         state.directory(id)?;
         state.permitted(id)?;
@@ -151,6 +151,18 @@ impl SimDisk {
         let mut state = self.live()?;
         state.may_block(self.process, call);
         Ok(state)
+    }
+
+    /// The same for a call that passes `path`, which may hang.
+    fn passing(&self, call: &str, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        loop {
+            let state = self.blocking(call)?;
+            if self.process.is_none() || !state.hangs(path) {
+                return Ok(state);
+            }
+            drop(state);
+            super::hanging::wait(path)?;
+        }
     }
 
     /// The state for one change by the process.
@@ -185,7 +197,7 @@ impl Disk for SimDisk {
     type Located = ByPath<SimDisk>;
 
     fn open(&self, path: &Path, how: Open) -> io::Result<SimFile> {
-        let mut state = self.blocking("open")?;
+        let mut state = self.passing("open", path)?;
         let creates = matches!(how, Open::Create | Open::CreatePrivate);
         let (place, _) = state.place(path, !creates)?;
         let id = match (place.id, creates) {
@@ -225,19 +237,19 @@ impl Disk for SimDisk {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let mut state = self.blocking("stat")?;
+        let mut state = self.passing("stat", path)?;
         let id = state.find(path)?;
         state.stat(id)
     }
 
     fn is_link(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.blocking("is_link")?;
+        let mut state = self.passing("is_link", path)?;
         let id = state.place(path, false)?.0.id.ok_or_else(|| error(libc::ENOENT))?;
         Ok(matches!(state.inode(id)?.node, Node::Link(_)))
     }
 
     fn link(&self, path: &Path) -> io::Result<Option<Link>> {
-        let mut state = self.blocking("link")?;
+        let mut state = self.passing("link", path)?;
         let id = state.place(path, false)?.0.id.ok_or_else(|| error(libc::ENOENT))?;
         let inode = state.inode(id)?;
         Ok(match &inode.node {
@@ -252,12 +264,12 @@ impl Disk for SimDisk {
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        let (place, canonical) = self.blocking("canonical")?.place(path, true)?;
+        let (place, canonical) = self.passing("canonical", path)?.place(path, true)?;
         place.id.map(|_| canonical).ok_or_else(|| error(libc::ENOENT))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut state = self.blocking("list")?;
+        let mut state = self.passing("list", directory)?;
         let id = state.find(directory)?;
         state.permitted(id)?;
         let names = state.directory(id)?.names.clone();

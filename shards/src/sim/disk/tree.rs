@@ -90,6 +90,9 @@ pub(in super::super) struct State {
     pub(super) polled: Option<&'static str>,
     pub(super) blocking_forbidden: bool,
     pub(super) blocked: BTreeSet<String>,
+    /// Paths that calls do not pass, and how often these changed.
+    pub(super) hanging: BTreeSet<PathBuf>,
+    pub(super) hanging_changes: u64,
     /// Pages that are not in memory.
     pub(super) absent: BTreeSet<(Id, u64)>,
     pub(super) wall: Timestamp,
@@ -122,6 +125,8 @@ impl State {
             polled: None,
             blocking_forbidden: false,
             blocked: BTreeSet::new(),
+            hanging: BTreeSet::new(),
+            hanging_changes: 0,
             absent: BTreeSet::new(),
             wall: Timestamp(0),
             journal: Vec::new(),
@@ -256,6 +261,22 @@ impl State {
     /// The inode to which `path` leads. Links are followed.
     pub(super) fn find(&self, path: &Path) -> io::Result<Id> {
         self.place(path, true)?.0.id.ok_or_else(|| error(libc::ENOENT))
+    }
+
+    /// Whether a call that passes `path` waits.
+    pub(super) fn hangs(&self, path: &Path) -> bool {
+        let is_below = |path: &Path| self.hanging.iter().any(|hanging| path.starts_with(hanging));
+        !self.hanging.is_empty() && (is_below(path) || self.place(path, true).is_ok_and(|(_, real)| is_below(&real)))
+    }
+
+    /// Whether a call on an open file waits.
+    pub(super) fn file_hangs(&self, id: Id) -> bool {
+        self.hanging.iter().any(|path| self.find(path).is_ok_and(|hanging| self.leads_to(hanging, id)))
+    }
+
+    fn leads_to(&self, from: Id, id: Id) -> bool {
+        let below = self.directory(from).ok().into_iter().flat_map(|directory| directory.names.values());
+        from == id || below.into_iter().any(|below| self.leads_to(*below, id))
     }
 
     /// Changes names: one atomic step for every process, and one entry in the journal.

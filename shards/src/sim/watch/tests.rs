@@ -4,6 +4,7 @@ use super::*;
 use crate::env::{Env, ShardId};
 use crate::sim::{Outcome, Simulation};
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 

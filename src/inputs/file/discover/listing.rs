@@ -75,6 +75,16 @@ impl<'a, D: Disk> Listing<'a, D> {
 
     pub(super) fn visit(&mut self, found: DirEntry) {
         self.visited += 1;
+        if self.request.aside.contains(&found.name) {
+            self.seen.insert(found.name);
+            return;
+        }
+        self.visit_name(found);
+        // The next name comes from the directory.
+        self.scout.step(&self.request.directory, OsStr::new(""));
+    }
+
+    fn visit_name(&mut self, found: DirEntry) {
         let (scout, request) = (self.scout, self.request);
         if found.directory {
             if !request.below.contains(&found.name) {
@@ -95,6 +105,7 @@ impl<'a, D: Disk> Listing<'a, D> {
         if found.link && !scout.patterns.links.follow {
             return self.links.add(found.name);
         }
+        scout.step(&request.directory, &found.name);
         if as_directory
             && let Ok(Spot { stat, .. }) = scout.find_in(self.place, &found.name)
             && stat.kind == FileKind::Directory
@@ -119,7 +130,7 @@ impl<'a, D: Disk> Listing<'a, D> {
         if known.is_some() && !is_requested && request.scope == Scope::New {
             return;
         }
-        let entry = entry(self.scout, self.place, found.name, Some(found.link));
+        let entry = entry(self.scout, request, self.place, found.name, Some(found.link));
         // A link that only a directory could be wanted for, and that leads to none.
         if !as_file && entry.refusal().is_none() {
             return;
@@ -181,7 +192,10 @@ impl<'a, D: Disk> Listing<'a, D> {
         }
         if !self.is_checked() {
             self.more += 1;
-        } else if let Ok(stat) = self.place.handle.stat_name(name)
+            return;
+        }
+        self.scout.step(&self.request.directory, name);
+        if let Ok(stat) = self.place.handle.stat_name(name)
             && stat.kind == FileKind::Directory
         {
             self.add_directory(Below { path, link: None, owner: stat.owner });
@@ -217,8 +231,9 @@ impl<'a, D: Disk> Listing<'a, D> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::patience::work_through;
     use super::super::super::patterns::Patterns;
-    use super::super::{Named, Names, look};
+    use super::super::{Checked, Look, Named, Names};
     use super::*;
     use crate::config::room::{Held, Place as Room};
     use std::path::Path;
@@ -252,11 +267,73 @@ mod tests {
             below: Arc::default(),
             scope: Scope::All,
             skip: 0,
+            aside: HashSet::new(),
+            watch: false,
         };
-        let found = look(&disk, &patterns, &[request], Timestamp(0), None).pop();
-        let Some(Found::Listed(listed)) = found else { panic!("it was listed") };
+        let look = Look { requests: vec![request], wall: Timestamp(0), memory: None, adder: None };
+        let found = work_through(|work| super::super::look(&disk, &patterns, look, work)).pop();
+        let Some(Checked { found: Found::Listed(listed), .. }) = found else { panic!("it was listed") };
         let renamed = listed.entries.iter().filter(|entry| entry.name.to_string_lossy().starts_with("new-")).count();
         assert_eq!((renamed, listed.gone.len()), (300, 300));
         assert!(listed.entries.len() - renamed <= NEW_OF_OWNER_MAX as usize && listed.more >= 200, "{}", listed.more);
+    }
+
+    fn request(directory: &str, skip: u64) -> Request {
+        Request {
+            stamp: None,
+            directory: directory.into(),
+            names: HashSet::new(),
+            known: Arc::default(),
+            below: Arc::default(),
+            scope: Scope::All,
+            skip,
+            aside: HashSet::new(),
+            watch: false,
+        }
+    }
+
+    fn looked(disk: &SimDisk, requests: Vec<Request>) -> Vec<Listed> {
+        let patterns = Patterns::new(&["/log/**".to_owned()], &[], Path::new("/")).expect("a glob");
+        let look = Look { requests, wall: Timestamp(0), memory: None, adder: None };
+        let all = work_through(|work| super::super::look(disk, &patterns, look, work));
+        let listed = |checked| match checked {
+            Checked { found: Found::Listed(listed), .. } => *listed,
+            _ => panic!("it was listed"),
+        };
+        all.into_iter().map(listed).collect()
+    }
+
+    fn crowd(directory: &str, files: usize, owners: u32) -> SimDisk {
+        let disk = SimDisk::new(1);
+        disk.outside().create_dir_all(directory).expect("made");
+        for number in 0..files {
+            let path = format!("{directory}/{number}");
+            disk.outside().write(&path, b"line\n").expect("written");
+            disk.outside().set_owner(&path, number as u32 % owners).expect("given");
+        }
+        disk
+    }
+
+    #[test]
+    fn a_look_ends_after_a_number_of_names() {
+        let disk = crowd("/log/a", 80, 4);
+        let requests = || (0..5).map(|_| request("/log/a", 0)).collect();
+        assert_eq!(looked(&disk, requests()).len(), 2, "the first that exceeds it is the last");
+        let few = crowd("/log/a", 10, 4);
+        assert_eq!(looked(&few, requests()).len(), 5);
+    }
+
+    #[test]
+    fn new_names_of_a_directory_are_checked_in_parts() {
+        let disk = crowd("/log/a", 250, 1000);
+        let mut skip = 0;
+        for next in [Some(CHECKED_MAX), Some(2 * CHECKED_MAX), None] {
+            let listed = looked(&disk, vec![request("/log/a", skip)]).pop().expect("one");
+            assert_eq!(listed.next, next);
+            assert!(listed.entries.len() <= NEW_MAX, "{}", listed.entries.len());
+            assert_eq!(listed.entries.len() as u64 + listed.more, 250, "the others are counted");
+            skip = next.unwrap_or(0);
+        }
+        assert!(NEW_MAX < CHECKED_MAX as usize, "both limits are reached");
     }
 }

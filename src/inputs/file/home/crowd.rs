@@ -28,6 +28,13 @@ const POSITION_BYTES: usize = 128;
 /// beginning.
 pub const OFFERED_MAX: u64 = if cfg!(test) { 20 } else { 1024 };
 
+/// Number of files that may wait because they may be copies of files that are about to end. No user gets all of them. The others are
+/// followed at once.
+pub const AWAITED_MAX: u64 = if cfg!(test) { 20 } else { 1024 };
+
+/// How long a wait counts that nothing has ended: the file may be gone.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Ticks between two attempts to follow what waits.
 const RETRY_TICKS: u64 = 3;
 
@@ -53,6 +60,9 @@ pub(super) struct Crowd {
     /// Room for files that are held open, and what they use of it.
     held_open: Held,
     offers: HashMap<Inode, Claim>,
+    /// Room for files that wait because they may be copies, since when they wait, and what they use of it.
+    room_to_wait: Held,
+    waits: HashMap<PathBuf, (Monotonic, Claim)>,
     /// The room's number of releases at the last attempt to follow what waits.
     released: (u64, u64),
     /// Whether a file has lost its last name since then: one that waits may be its new name.
@@ -70,6 +80,8 @@ impl Crowd {
             directories,
             held_open: Held::in_room(Arc::new(Room::of(OFFERED_MAX))),
             offers: HashMap::new(),
+            room_to_wait: Held::in_room(Arc::new(Room::of(AWAITED_MAX))),
+            waits: HashMap::new(),
             earlier: HashMap::new(),
             released: (0, 0),
             has_moved: false,
@@ -140,6 +152,24 @@ impl Crowd {
         self.offers.remove(inode).into_iter().for_each(|claim| self.held_open.release(claim));
     }
 
+    /// Since when a file waits; none if it does not.
+    pub(super) fn waits_since(&self, path: &Path) -> Option<Monotonic> {
+        self.waits.get(path).map(|wait| wait.0)
+    }
+
+    /// A file does not wait any more.
+    pub(super) fn ends_wait(&mut self, path: &Path) {
+        let wait = self.waits.remove(path);
+        wait.into_iter().for_each(|wait| self.room_to_wait.release(wait.1));
+    }
+
+    /// Forgets waits of files that are gone.
+    fn forget_waits(&mut self, now: Monotonic) {
+        let old: Vec<PathBuf> =
+            self.waits.iter().filter(|wait| now.since(wait.1.0) >= WAIT_MAX).map(|wait| wait.0.clone()).collect();
+        old.iter().for_each(|path| self.ends_wait(path));
+    }
+
     /// A directory is not scanned any more.
     pub(super) fn release_directory(&mut self, claim: Claim) {
         self.directories.release(claim);
@@ -186,6 +216,27 @@ impl<E: Env> Home<'_, E> {
         is_admitted
     }
 
+    /// Whether a file of this user may begin to wait because it may be a copy.
+    pub(super) fn may_begin_to_wait(&mut self, path: &Path, owner: u32) -> bool {
+        let claim = self.claim_wait(path, owner);
+        claim.into_iter().map(|claim| self.crowd.room_to_wait.release(claim)).count() > 0
+    }
+
+    /// It waits from now on, if it may.
+    pub(super) fn begins_to_wait(&mut self, path: &Path, owner: u32) {
+        if !self.crowd.waits.contains_key(path)
+            && let Some(claim) = self.claim_wait(path, owner)
+        {
+            self.crowd.waits.insert(path.to_path_buf(), (self.context.env.now(), claim));
+        }
+    }
+
+    fn claim_wait(&mut self, path: &Path, owner: u32) -> Option<Claim> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let site = self.crowd.room_to_wait.room().site(&self.patterns.tree_of_directory(directory), directory);
+        self.crowd.room_to_wait.claim(Place { owner, site }, 1)
+    }
+
     /// Room for a directory that was found; none if it has to wait.
     pub(super) fn admit_directory(&mut self, path: &Path, owner: u32) -> Option<Claim> {
         let (tree, directory) = (self.patterns.tree_of_directory(path), path.parent().unwrap_or(Path::new("/")));
@@ -204,6 +255,7 @@ impl<E: Env> Home<'_, E> {
 
     /// Looks again for what waits if room was released.
     pub(super) fn retry_crowded(&mut self) {
+        self.crowd.forget_waits(self.context.env.now());
         let released = (self.crowd.held.room().released(), self.crowd.directories.room().released());
         let is_changed = released != self.crowd.released || self.crowd.has_moved;
         if !is_changed || !self.ticks.is_multiple_of(RETRY_TICKS) {

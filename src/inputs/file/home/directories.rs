@@ -18,6 +18,13 @@ const QUEUED_MAX: usize = 4 * 1024;
 
 impl<E: Env> Home<'_, E> {
     pub(super) async fn apply(&mut self, request: Request, found: Found, more: &mut Vec<PathBuf>) {
+        let directory = self.directories.get_mut(&request.directory);
+        let is_late = directory.is_some_and(|directory| std::mem::take(&mut directory.is_first));
+        self.finds_first = is_late || !self.scanned;
+        self.apply_found(request, found, more).await;
+    }
+
+    async fn apply_found(&mut self, request: Request, found: Found, more: &mut Vec<PathBuf>) {
         let path = request.directory;
         match found {
             Found::Missing => self.directory_missing(&path),
@@ -42,7 +49,7 @@ impl<E: Env> Home<'_, E> {
                         self.tell_once(&path, &error, what, "check its permissions");
                     }
                     None => {
-                        self.told.remove(&path);
+                        self.told.forget(&path);
                     }
                 }
                 if let Some(directory) = self.directories.get_mut(&path) {
@@ -58,13 +65,19 @@ impl<E: Env> Home<'_, E> {
                 let looked = entries.iter().map(|entry| entry.name.clone()).chain(gone).collect();
                 self.apply_entries(&path, entries, &looked).await;
             }
-            Found::Listed(listed) => self.apply_listed(path, request.scope, *listed, more).await,
+            Found::Listed(listed) => {
+                self.apply_listed(path.clone(), request.scope, *listed, more).await;
+                // What was left out is found when it answers, although nothing changes here.
+                if let Some(directory) = self.directories.get_mut(&path).filter(|_| !request.aside.is_empty()) {
+                    directory.stamp = directory.stamp.map(Stamp::unsettled);
+                }
+            }
         }
     }
 
     async fn apply_listed(&mut self, path: PathBuf, scope: Scope, listed: Listed, more: &mut Vec<PathBuf>) {
         let Listed { stamp, gone, entries, directories, links, more: others, more_refused, next } = listed;
-        self.told.remove(&path);
+        self.told.forget(&path);
         self.note_links(&path, links, more_refused);
         self.renew_watch(&path, stamp);
         let is_scanned = self.directories.contains_key(&path);
@@ -101,9 +114,7 @@ impl<E: Env> Home<'_, E> {
         if directory.stamp.is_some_and(|last| !last.is_same_directory(&stamp)) {
             directory.stamp = None;
             self.watcher.forget(path);
-            if self.watcher.watch(path) {
-                self.name_files(path);
-            }
+            self.watcher.want(path);
         }
     }
 
@@ -126,8 +137,8 @@ impl<E: Env> Home<'_, E> {
             return self.crowd.is_waiting(path);
         }
         Arc::make_mut(&mut parent.below).extend(path.file_name().map(OsStr::to_os_string));
-        let found_under = Some(above.to_path_buf());
-        self.directories.insert(path.clone(), Directory { found_under, claim, ..Directory::default() });
+        let (found_under, is_first) = (Some(above.to_path_buf()), self.scanned && self.finds_first);
+        self.directories.insert(path.clone(), Directory { found_under, claim, is_first, ..Directory::default() });
         more.push(path);
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Directory {
     pub(super) refused_more: u64,
     /// Number of symbolic links that would be wanted if links were followed.
     pub(super) links_seen: u64,
+    /// Whether what is found in it counts as found by the first look, because it did not answer then.
+    pub(super) is_first: bool,
     /// Names that must be checked again.
     pub(super) retry: HashSet<OsString>,
     /// The directory where it was found; none if an include pattern begins here, in which case it is waited for when it is

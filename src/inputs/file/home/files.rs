@@ -7,11 +7,13 @@ use super::super::StartAt;
 use super::super::copies::originals;
 use super::super::discover::Named;
 use super::super::follow::{Beginning, Farewell, Followed, Span, new_source};
-use super::super::identify::{Candidate, Identified, Knowledge, Opened, identify};
+use super::super::identify::{Candidate, Identified, Judged, Knowledge, Opened, identify};
 use super::super::identity::{Descriptor, Identity, Inode};
 use super::super::own::is_own;
+use super::super::patience::{Late, SLOW, Work};
 use super::super::post::{FileId, ToOwner};
 use super::super::scout::Refusal;
+use super::late::Answer;
 use super::{Assignment, FileOf, Home, Known, TICK, Unknown};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -37,25 +39,23 @@ const DELIVERING: u64 = 9;
 /// How long a file that may be a copy waits for its original to end. A truncation is detected within a second.
 const COPY_WAIT: Duration = Duration::from_secs(3);
 
-/// Maximum number of such waiting files. If there are more, each waits longer.
-const AWAITED_MAX: usize = 1024;
-
 impl<E: Env> Home<'_, E> {
     /// Follows a number of the files that wait for it. Others are looked for in between.
     pub(super) async fn follow_some(&mut self) {
         if !self.unknown.is_empty() {
             let batch = self.unknown.take(IDENTIFY_FILES);
-            let candidates: Vec<Candidate> = batch.into_iter().map(|one| self.candidate(one)).collect();
+            let candidates: Vec<Candidate> = batch.iter().map(|one| self.candidate(one)).collect();
             let knowledge = self.knowledge();
             let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
-            let work = move || (identify(&disk, &patterns, &candidates, &knowledge), candidates);
-            let (identified, candidates) = self.context.env.blocking(work).await;
+            let work = move |work: &Work<_>| identify(&disk, &patterns, candidates, &knowledge, work);
+            let (done, late) = self.owner.patience.attend(SLOW, work).await;
             self.read_mail();
-            for (candidate, identified) in candidates.into_iter().zip(identified) {
-                self.take_in(candidate, identified);
+            let mut left = batch.into_iter().skip(done.len());
+            if let (Some(late), Some(slow)) = (late, left.next()) {
+                self.leave_file(slow, late);
             }
-            self.say_changes();
-            self.carry_if_found();
+            left.for_each(|unknown| self.must_follow(unknown));
+            self.take_in_all(done);
         }
         if self.first_look && self.scanned && !self.unknown.has_first() {
             self.first_look_is_over().await;
@@ -65,6 +65,29 @@ impl<E: Env> Home<'_, E> {
         if self.unknown.is_empty() {
             self.tell_of_adopted();
         }
+    }
+
+    pub(super) fn take_in_all(&mut self, all: Vec<Judged<E::Disk>>) {
+        for (candidate, identified) in all {
+            self.take_in(candidate, identified);
+        }
+        self.say_changes();
+        self.carry_if_found();
+    }
+
+    /// A file takes long to open. Others are followed meanwhile.
+    fn leave_file(&mut self, slow: Unknown, job: Late<Judged<E::Disk>>) {
+        let (answers, path) = (self.answers.clone(), slow.path.clone());
+        self.owner.patience.leave(path, job, move |judged| {
+            answers.push(judged.map_or(Answer::NoFile(slow), |judged| Answer::File(Box::new(judged))));
+        });
+    }
+
+    /// A file hangs when it is opened. It is found again.
+    pub(super) fn file_hangs(&mut self, unknown: &Unknown) {
+        self.is_no_replacement(unknown.replaces);
+        self.look_again(&unknown.path);
+        self.say_changes();
     }
 
     pub(super) fn knowledge(&self) -> Knowledge {
@@ -83,12 +106,15 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    fn candidate(&self, unknown: Unknown) -> Candidate {
-        let replaces = self.replaces(&unknown);
+    fn candidate(&mut self, unknown: &Unknown) -> Candidate {
+        let replaces = self.replaces(unknown);
         let keep_open = if unknown.first { self.handed < HANDED_FILES_MAX } else { !self.is_handing_much() };
-        let Unknown { path, replaces: told, first, .. } = unknown;
+        let Unknown { path, replaces: told, first, .. } = unknown.clone();
         let now = self.context.env.now();
-        let may_wait = self.awaited.get(&path).is_none_or(|since| now.since(*since) < COPY_WAIT);
+        let may_wait = match self.crowd.waits_since(&path) {
+            Some(since) => now.since(since) < COPY_WAIT,
+            None => self.may_begin_to_wait(&path, unknown.owner),
+        };
         let is_followed = |name: &OsString| {
             let directory = path.parent().and_then(|parent| self.directories.get(parent));
             directory.is_some_and(|directory| directory.names.contains_key(name))
@@ -98,6 +124,7 @@ impl<E: Env> Home<'_, E> {
         let (may_have_backup, predecessor) = self.before(&path, told);
         Candidate {
             path,
+            owner: unknown.owner,
             may_be_copy,
             may_wait,
             keep_open,
@@ -115,11 +142,11 @@ impl<E: Env> Home<'_, E> {
     }
 
     fn take_in(&mut self, candidate: Candidate, identified: Identified<FileOf<E>>) {
-        let Candidate { path, replaces, took_path_of, .. } = candidate;
+        let Candidate { path, owner, replaces, took_path_of, .. } = candidate;
         match identified {
             Identified::Opened(opened) => {
-                self.told.remove(&path);
-                self.awaited.remove(&path);
+                self.told.forget(&path);
+                self.crowd.ends_wait(&path);
                 let inode = Inode::of(&opened.stat);
                 if self.offered.contains_key(&inode) {
                     // Its owner is about to say what it is. It is followed under this name then.
@@ -154,11 +181,8 @@ impl<E: Env> Home<'_, E> {
             }
             Identified::UnfinishedCopy => self.skip_short_copy(&path),
             Identified::Awaited => {
-                if self.awaited.len() >= AWAITED_MAX {
-                    self.awaited.clear();
-                }
                 self.look_again(&path);
-                self.awaited.entry(path).or_insert(self.context.env.now());
+                self.begins_to_wait(&path, owner);
             }
             Identified::Other => {
                 let error = io::Error::other("not a regular file");
@@ -202,11 +226,11 @@ impl<E: Env> Home<'_, E> {
     /// A short compressed file may still be in the process of being written.
     pub(super) fn skip_short_copy(&mut self, path: &Path) {
         let since = self.context.env.now().since(self.started);
-        if self.told.contains_key(path) || self.first_look && since < TICK {
-            self.told.insert(path.to_path_buf(), io::ErrorKind::Other);
+        if self.told.has(path) || self.first_look && since < TICK {
+            self.told.is_new(path, io::ErrorKind::Other);
             return self.skip_copy(path, "unfinished");
         }
-        self.told.insert(path.to_path_buf(), io::ErrorKind::Other);
+        self.told.is_new(path, io::ErrorKind::Other);
         self.look_again(path);
     }
 

@@ -14,11 +14,13 @@ use super::super::follow::{Farewell, Span, unread_spans};
 use super::super::identify::Opened;
 use super::super::identity::{Descriptor, Inode};
 use super::super::notes::Note;
+use super::super::patience::{HANGS, Work};
 use super::super::post::{FileId, ToOwner};
 use super::super::seek::{self, Candidate, Found, Sought};
 use super::Home;
 use crate::config::room::Site;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,12 @@ pub const ARCHIVES_MAX: usize = if cfg!(test) { 8 } else { 128 };
 
 /// How long a source of an earlier run waits for its file before its position may be dropped.
 const MISSING_WAIT: Duration = Duration::from_secs(60);
+
+type FoundOf<E> = Found<<<E as Env>::Disk as Disk>::File>;
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer")
+}
 
 /// A file of an earlier run that is not followed yet.
 pub(super) struct Missing {
@@ -245,11 +253,8 @@ impl<E: Env> Home<'_, E> {
         if missing.is_empty() {
             return missing;
         }
-        let sought: Vec<Sought> = missing.iter().map(|missing| missing.sought.clone()).collect();
-        let followed: HashSet<Inode> = self.names().map(|named| named.inode).collect();
-        let (disk, patterns, rules) = (self.context.env.disk().clone(), self.patterns.clone(), self.options.rules);
-        let found = self.context.env.blocking(move || seek::seek(&disk, &patterns, &sought, &followed, rules)).await;
-        let mut all: Vec<(Missing, Found<<E::Disk as Disk>::File>)> = missing.into_iter().zip(found).collect();
+        let found = self.seek(missing.iter().map(|missing| missing.sought.clone()).collect()).await;
+        let mut all: Vec<(Missing, FoundOf<E>)> = missing.into_iter().zip(found).collect();
         // Archives before files that were only renamed; within each kind the oldest first.
         all.sort_by_key(|(_, found)| (matches!(found, Found::File(..)), seek::modified(found)));
         let (mut waiting, mut read) = (Vec::new(), 0);
@@ -300,6 +305,38 @@ impl<E: Env> Home<'_, E> {
         waiting
     }
 
+    /// Searches for files. Those in a directory that hangs are there and cannot be opened, as far as is known.
+    async fn seek(&self, mut all: Vec<Sought>) -> Vec<FoundOf<E>> {
+        let patience = &self.owner.patience;
+        let mut found = Vec::new();
+        let followed: Arc<HashSet<Inode>> = Arc::new(self.names().map(|named| named.inode).collect());
+        let mut hanging: HashSet<PathBuf> = HashSet::new();
+        loop {
+            let is_aside = |sought: &&Sought| {
+                let path = sought.path();
+                patience.is_aside(&path) || path.parent().is_some_and(|directory| hanging.contains(directory))
+            };
+            let aside = all.iter().take_while(is_aside).count();
+            found.extend(all.drain(..aside).map(|sought| Found::Closed(sought.path(), no_answer())));
+            let next = all.iter().take_while(|sought| !is_aside(sought)).count();
+            if next == 0 {
+                return found;
+            }
+            let (some, followed) = (all[..next].to_vec(), followed.clone());
+            let (disk, patterns, rules) = (self.context.env.disk().clone(), self.patterns.clone(), self.options.rules);
+            let work = move |work: &Work<_>| seek::seek(&disk, &patterns, &some, &followed, rules, work);
+            let (done, late) = patience.attend(HANGS, work).await;
+            all.drain(..done.len());
+            found.extend(done);
+            if let (Some(late), Some(sought)) = (late, all.first()) {
+                // With all that is searched in its directory.
+                let directory = sought.path().parent().unwrap_or(Path::new("/")).to_path_buf();
+                hanging.insert(directory.clone());
+                patience.leave(directory, late, drop);
+            }
+        }
+    }
+
     /// Follows a file that no path under the patterns leads to until its end, like a file that was renamed.
     fn read_on(&mut self, missing: Missing, path: PathBuf, opened: Opened<FileOf<E>>) {
         let inode = Inode::of(&opened.stat);
@@ -337,7 +374,8 @@ impl<E: Env> Home<'_, E> {
                 continue;
             }
             let (disk, patterns, one) = (self.context.env.disk().clone(), self.patterns.clone(), candidate.clone());
-            match self.context.env.blocking(move || one.open(&disk, &patterns)).await {
+            let opened = self.owner.patience.once(&candidate.path, move || one.open(&disk, &patterns)).await;
+            match opened.unwrap_or_else(|| Err(no_answer())) {
                 Ok(file) => {
                     self.carry_later |= missing.note.is_some();
                     self.read_archive(missing, candidate, file, candidates);

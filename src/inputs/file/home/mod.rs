@@ -13,6 +13,7 @@ mod directories;
 mod directory;
 pub mod files;
 mod generations;
+mod late;
 mod links;
 mod mail;
 pub mod missing;
@@ -37,11 +38,11 @@ use admission::Queue;
 use crowd::Crowd;
 use directory::Directory;
 use futures_lite::future::or;
+use late::Answers;
 use missing::{Archived, Missing};
 use packed::Packed;
 use replaced::Touched;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -99,6 +100,7 @@ struct Known {
 }
 
 /// A file that was found and is not followed yet.
+#[derive(Clone)]
 struct Unknown {
     path: PathBuf,
     inode: Inode,
@@ -136,6 +138,10 @@ struct Home<'a, E: Env> {
     files_max: usize,
     unknown: Queue,
     crowd: Crowd,
+    /// What answers late.
+    answers: Answers<E>,
+    /// Whether what is being applied counts as found by the first look.
+    finds_first: bool,
     /// Names that changed and names that vanished since the last scan.
     touched: Touched,
     /// Files of which an owner decides whether they continue another file.
@@ -158,10 +164,8 @@ struct Home<'a, E: Env> {
     latest_of: HashMap<(PathBuf, u32), FileId>,
     changed: BTreeSet<FileId>,
     loads: Vec<Option<u64>>,
-    told: HashMap<PathBuf, io::ErrorKind>,
+    told: told::Told,
     told_of_links: links::Told,
-    /// Files that may be copies of files that are about to end, and since when they wait.
-    awaited: HashMap<PathBuf, Monotonic>,
     next_id: FileId,
     handed: usize,
     /// Number of calls in this process that had found no free descriptor at the last check.
@@ -210,6 +214,8 @@ impl<'a, E: Env> Home<'a, E> {
             files_max: 0,
             unknown: Queue::default(),
             crowd: Crowd::new(Held::in_room(options.room.clone())),
+            answers: Answers::new(),
+            finds_first: true,
             touched: Touched::default(),
             offered: HashMap::new(),
             missing: BTreeMap::new(),
@@ -223,9 +229,8 @@ impl<'a, E: Env> Home<'a, E> {
             adopted: BTreeMap::new(),
             changed: BTreeSet::new(),
             loads,
-            told: HashMap::new(),
+            told: told::Told::default(),
             told_of_links: links::Told::default(),
-            awaited: HashMap::new(),
             next_id: 1,
             first_look: true,
             handed: 0,
@@ -260,6 +265,7 @@ impl<'a, E: Env> Home<'a, E> {
                 self.owner.notebook.write_soon(self.owner.notes(&self.context.lanes));
                 tick_at = self.owner.next_tick(now, self.is_quiet());
             }
+            self.take_answers().await;
             self.look_at_events().await;
             self.sweep_some().await;
             self.read_archives().await;
@@ -276,7 +282,7 @@ impl<'a, E: Env> Home<'a, E> {
                 Some((from, message))
             };
             let nothing = async {
-                let raised = or(self.watcher.raised(), self.packed.done.wait());
+                let raised = or(or(self.watcher.raised(), self.answers.raised()), self.packed.done.wait());
                 or(or(raised, self.owner.stirred()), self.context.env.sleep(rest)).await;
                 None
             };

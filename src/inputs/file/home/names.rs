@@ -37,6 +37,13 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
+    /// Tells a new watch of the directory where a link leads which followed file that is.
+    pub(super) fn name_link(&self, link: &Path) {
+        let directory = link.parent().and_then(|directory| self.directories.get(directory));
+        let named = directory.zip(link.file_name()).and_then(|(directory, name)| directory.names.get(name));
+        named.into_iter().for_each(|named| self.name_file(link, named.inode));
+    }
+
     fn name_file(&self, path: &Path, inode: Inode) {
         if let Some(&id) = self.by_inode.get(&inode)
             && let Some(known) = self.files.get(&id)
@@ -147,8 +154,8 @@ impl<E: Env> Home<'_, E> {
     pub(super) fn detach(&mut self, path: &Path, named: Named) -> Option<FileId> {
         let Named { inode, claim } = named;
         self.watcher.unname(path);
-        self.told.remove(path);
-        self.awaited.remove(path);
+        self.told.forget(path);
+        self.crowd.ends_wait(path);
         let id = self.by_inode.get(&inode).or_else(|| self.offered.get(&inode)).copied();
         match id.and_then(|id| self.files.get_mut(&id)) {
             Some(known) => known.paths.remove(path),
@@ -178,11 +185,16 @@ impl<E: Env> Home<'_, E> {
                 if let Some(known) = replaces.and_then(|id| self.files.get_mut(&id)) {
                     known.replacing += 1;
                 }
-                let (modified, owner, first) = (stat.modified, stat.owner, !self.scanned);
-                let twice = self.unknown.push(Unknown { path, inode, modified, owner, replaces, first });
-                self.is_no_replacement(twice.and_then(|one| one.replaces));
+                let (modified, owner, first) = (stat.modified, stat.owner, self.finds_first);
+                self.must_follow(Unknown { path, inode, modified, owner, replaces, first });
             }
         }
+    }
+
+    /// A file waits to be followed.
+    pub(super) fn must_follow(&mut self, unknown: Unknown) {
+        let twice = self.unknown.push(unknown);
+        self.is_no_replacement(twice.and_then(|one| one.replaces));
     }
 
     /// Informs the owners of files whose path changed or that have no path any more.

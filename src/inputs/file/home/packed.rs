@@ -37,6 +37,7 @@ enum Verdict {
 }
 
 /// A compressed file at a path.
+#[derive(Clone)]
 struct Found {
     path: PathBuf,
     format: Format,
@@ -126,15 +127,14 @@ impl<E: Env> Home<'_, E> {
 
     fn look_into(&mut self, found: Found) {
         self.packed.is_looking = true;
-        let (env, patterns) = (self.context.env.clone(), self.patterns.clone());
-        let disk = env.disk().clone();
+        let (patience, patterns) = (self.owner.patience.clone(), self.patterns.clone());
+        let disk = self.context.env.disk().clone();
         let (looked, done) = (self.packed.looked.clone(), self.packed.done.clone());
         self.context.env.spawn("compressed file", async move {
-            let look = move || {
-                let head = head(&disk, &patterns, &found);
-                (found, head)
-            };
-            looked.replace(Some(env.blocking(look).await));
+            let (path, one) = (found.path.clone(), found.clone());
+            let head = patience.once(&path, move || head(&disk, &patterns, &one)).await;
+            // If it hangs, it is looked at again when it answers.
+            looked.replace(Some((found, head.unwrap_or(Ok(None)))));
             done.notify();
         });
     }

@@ -4,7 +4,9 @@
 //! other work is done. Trees take turns, and so do the directories with events: those with few names come first, so nobody waits for
 //! the many names or directories of somebody else. Does not apply what was found (see [`super::directories`]).
 
-use super::super::discover::{self, Request, Scope, Stamp};
+use super::super::discover::{self, Checked, Look, Request, Scope, Stamp};
+use super::super::patience::{BRIEF, Limit, SLOW, Work};
+use super::super::watcher;
 use super::Home;
 use super::directory::Directory;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -61,6 +63,9 @@ impl<E: Env> Home<'_, E> {
     /// A look at a directory, as far as it has changed.
     fn request(&self, path: PathBuf) -> Option<Request> {
         let (directory, tick) = (self.directories.get(&path)?, self.ticks);
+        if self.owner.patience.is_aside(&path) {
+            return None;
+        }
         let count = directory.links.len() + directory.refused.len();
         let links = directory.links.iter().chain(&directory.refused).enumerate();
         let every = count.div_ceil(LINKS_EACH_TICK).max(10) as u64;
@@ -68,10 +73,14 @@ impl<E: Env> Home<'_, E> {
         let mut names: HashSet<OsString> =
             links.filter(|(number, _)| due(*number)).map(|(_, name)| name.clone()).collect();
         names.extend(directory.retry.iter().cloned());
+        let aside = self.owner.patience.names_aside(&path);
+        names.retain(|name| !aside.contains(name));
         Some(Request {
             stamp: directory.stamp,
+            watch: !self.watcher.is_known(&path),
             directory: path,
             names,
+            aside,
             known: directory.names.clone(),
             below: directory.below.clone(),
             scope: Scope::All,
@@ -99,13 +108,21 @@ impl<E: Env> Home<'_, E> {
             self.sweep_again = true;
         }
         let are_many = events.names.len() > LISTED_DIRECTORIES_MAX;
-        let requests = events.names.into_iter().filter_map(|(path, names)| {
-            let directory = self.directories.get(&path)?;
+        let requests = events.names.into_iter().filter_map(|(path, mut names)| {
+            let directory = self.directories.get_mut(&path)?;
+            if self.owner.patience.is_aside(&path) {
+                directory.stamp = None;
+                return None;
+            }
+            let aside = self.owner.patience.names_aside(&path);
+            names.retain(|name| !aside.contains(name));
             let is_large = are_many || directory.names.len() + names.len() > LISTED_NAMES_MAX || directory.crowded > 0;
             Some(Request {
                 stamp: None,
+                watch: !self.watcher.is_known(&path),
                 directory: path,
                 names,
+                aside,
                 known: directory.names.clone(),
                 below: directory.below.clone(),
                 scope: if is_large { Scope::Named } else { Scope::New },
@@ -121,35 +138,49 @@ impl<E: Env> Home<'_, E> {
 
     /// Checks directories, as many as are few enough names together, and follows new files. The others are checked next, and
     /// directories that were found last.
-    async fn look(&mut self, mut requests: Vec<Request>) {
-        for request in &requests {
-            // Watched before it is listed: a file that is created in between then shows up in at least one of the two.
-            if self.watcher.watch(&request.directory) {
-                self.name_files(&request.directory);
-            }
+    async fn look(&mut self, requests: Vec<Request>) {
+        let (slow, others): (Vec<Request>, Vec<Request>) =
+            requests.into_iter().partition(|request| self.owner.patience.was_slow(&request.directory));
+        if !others.is_empty() {
+            self.look_within(SLOW, others).await;
         }
-        let disk = self.context.env.disk().clone();
-        let patterns = self.patterns.clone();
-        let wall = self.context.env.wall();
+        for request in slow {
+            self.look_within(BRIEF, vec![request]).await;
+        }
+    }
+
+    async fn look_within(&mut self, limit: Limit, requests: Vec<Request>) {
+        let paths: Vec<PathBuf> = requests.iter().map(|request| request.directory.clone()).collect();
+        let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
         let memory = Some(self.memory.clone()).filter(|_| !self.scanned);
-        let work = move || {
-            let found = discover::look(&disk, &patterns, &requests, wall, memory.as_deref());
-            // What is known may be changed again.
-            requests.iter_mut().for_each(|request| (request.known, request.below) = Default::default());
-            (found, requests)
-        };
-        let (found, asked) = self.context.env.blocking(work).await;
+        let adder = if requests.iter().any(|request| request.watch) { self.watcher.adder() } else { None };
+        let look = Look { requests, wall: self.context.env.wall(), memory, adder };
+        let work = move |work: &Work<Checked>| discover::look(&disk, &patterns, look, work);
+        let (done, late) = self.owner.patience.attend(limit, work).await;
+        let mut left = paths.into_iter().skip(done.len());
+        if let (Some(late), Some(slow)) = (late, left.next()) {
+            self.leave_directory(slow, late);
+        }
+        let left = left.collect();
+        self.conclude(done, left).await;
+    }
+
+    /// Applies what was found. `left` is checked next.
+    pub(super) async fn conclude(&mut self, all: Vec<Checked>, left: Vec<PathBuf>) {
         // A file that was released may have freed its inode number for one that was just found.
         self.read_mail();
-        let (mut asked, mut more) = (asked.into_iter(), Vec::new());
-        for found in found {
-            if let Some(request) = asked.next() {
-                self.apply(request, found, &mut more).await;
+        let mut more = Vec::new();
+        for Checked { request, watch, found } in all {
+            if let Some(watch) = watch
+                && self.watcher.added(&request.directory, watch)
+            {
+                self.name_files(&request.directory);
             }
+            self.apply(request, found, &mut more).await;
         }
-        let left: Vec<PathBuf> = asked.map(|request| request.directory).collect();
         left.into_iter().rev().for_each(|path| self.sweep.push_front(path));
         self.sweep.extend(more);
+        self.watch_wanted().await;
         self.say_changes();
         if self.scanned {
             self.follow_some().await;
@@ -159,6 +190,26 @@ impl<E: Env> Home<'_, E> {
         // Files that took the path of another one are followed first, but there may be many of them.
         if self.unknown.is_empty() && self.sweep.is_empty() && !self.watcher.has_events() || self.touched.is_full() {
             self.touched.clear();
+        }
+    }
+
+    /// Watches what is to be watched in addition to the directories that are looked at.
+    async fn watch_wanted(&mut self) {
+        let wanted = self.watcher.take_wanted(|path| self.owner.patience.is_aside(path));
+        let Some(adder) = self.watcher.adder().filter(|_| !wanted.is_empty()) else { return };
+        let paths = wanted.clone();
+        let work = move |work: &Work<_>| watcher::add_all(&adder, paths, work);
+        let (done, late) = self.owner.patience.attend(SLOW, work).await;
+        let mut left = wanted.into_iter().skip(done.len());
+        if let (Some(late), Some(slow)) = (late, left.next()) {
+            // Without the watch, changes there are found by polling.
+            self.owner.patience.leave(slow.path().to_path_buf(), late, |_| {});
+        }
+        left.for_each(|wanted| self.watcher.want_again(wanted));
+        for (wanted, directory, added) in done {
+            for path in self.watcher.added_wanted(&wanted, &directory, added) {
+                self.name_link(&path);
+            }
         }
     }
 }

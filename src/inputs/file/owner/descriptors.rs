@@ -3,13 +3,15 @@
 //! Guarantees: a shard has at most [`OPEN_FILES_HARD_MAX`] followed files with a path open, however many there are and however much
 //! of them is unread. Above [`OPEN_FILES_MAX`], quiet files that are read are closed. Near the limit, a user who has more open than
 //! a multiple of what is left has files closed that are unread too: they keep their turn, and are opened again for it. So the files
-//! of other users stay open. What no path leads to stays open, because it could not be opened again.
+//! of other users stay open. If the process runs out of descriptors, fewer are open until there were enough for a while. What no path
+//! leads to stays open, because it could not be opened again.
 
 use super::super::content::FileOf;
 use super::super::follow::Followed;
 use super::{Owner, Slot};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::time::Duration;
 use tailwater_shards::env::{Env, Monotonic};
 
 /// Number of open files above which a shard closes quiet ones. Small in tests, so that each of them reaches it.
@@ -18,6 +20,9 @@ pub const OPEN_FILES_MAX: usize = if cfg!(test) { 20 } else { 1024 };
 /// Number of files that are open at most, whatever is unread in them. Far more than an ordinary host writes to at a time: an unread
 /// file that is closed can be deleted before it is read.
 pub const OPEN_FILES_HARD_MAX: usize = if cfg!(test) { 30 } else { 4096 };
+
+/// How long there must have been enough descriptors before more files are open again.
+const RECOVER_AFTER: Duration = Duration::from_secs(60);
 
 /// The number of open files that a shard always keeps, even if the process runs out of descriptors.
 const OPEN_FILES_MIN: usize = 16;
@@ -31,6 +36,8 @@ pub(super) struct OpenFiles {
     by_owner: RefCell<HashMap<u32, usize>>,
     max: Cell<usize>,
     hard_max: Cell<usize>,
+    /// When these last changed.
+    changed: Cell<Monotonic>,
 }
 
 impl Default for OpenFiles {
@@ -40,6 +47,7 @@ impl Default for OpenFiles {
             by_owner: RefCell::default(),
             max: Cell::new(OPEN_FILES_MAX),
             hard_max: Cell::new(OPEN_FILES_HARD_MAX),
+            changed: Cell::default(),
         }
     }
 }
@@ -86,11 +94,22 @@ impl OpenFiles {
         by_owner.get(&owner).is_some_and(|open| *open > share)
     }
 
-    fn shed(&self) {
+    fn shed(&self, now: Monotonic) {
+        self.changed.set(now);
         let fewer = self.all.get().min(self.max.get()) * 3 / 4;
         self.max.set(fewer.max(OPEN_FILES_MIN));
         let fewer = self.all.get().min(self.hard_max.get()) * 7 / 8;
         self.hard_max.set(fewer.max(OPEN_FILES_MIN * 3 / 2));
+    }
+
+    /// Allows some more if there were enough descriptors for a while: whatever had used them may be over.
+    fn recover(&self, now: Monotonic) {
+        let is_less = self.max.get() < OPEN_FILES_MAX || self.hard_max.get() < OPEN_FILES_HARD_MAX;
+        if is_less && now.since(self.changed.get()) >= RECOVER_AFTER {
+            self.changed.set(now);
+            self.max.set((self.max.get() * 9 / 8 + 1).min(OPEN_FILES_MAX));
+            self.hard_max.set((self.hard_max.get() * 9 / 8 + 1).min(OPEN_FILES_HARD_MAX));
+        }
     }
 }
 
@@ -145,8 +164,13 @@ impl<E: Env> Owner<E> {
 
     /// The process ran out of descriptors: uses fewer from now on.
     pub fn shed(&self) {
-        self.open_files.shed();
+        self.open_files.shed(self.env.now());
         self.close_quiet_files(self.env.now());
+    }
+
+    /// Called once per tick.
+    pub(super) fn recover_descriptors(&self, now: Monotonic) {
+        self.open_files.recover(now);
     }
 
     /// Closes a file where blocking is allowed: closing a deleted file frees its blocks, and a remote server may not answer.
@@ -176,10 +200,30 @@ mod tests {
         open.add(8);
         assert!(!open.is_beyond_share(8), "somebody with one file keeps it open");
         assert!(open.is_beyond_share(7), "what others open is taken from the one who has most");
-        open.shed();
+        open.shed(Monotonic(0));
         assert!(open.is_beyond_share(7), "fewer are open from now on");
         assert!(!open.is_beyond_share(8));
         open.clear();
         assert!(!open.is_beyond_share(7) && open.excess() == 0);
+    }
+
+    #[test]
+    fn what_was_given_up_for_lack_of_descriptors_comes_back() {
+        let open = OpenFiles::default();
+        let allowed = |open: &OpenFiles| (open.max.get(), open.hard_max.get());
+        let mut now = Monotonic(0);
+        for _ in 0..20 {
+            open.shed(now);
+        }
+        let few = allowed(&open);
+        assert!(few.0 < OPEN_FILES_MAX && few.1 < OPEN_FILES_HARD_MAX, "{few:?}");
+        now = now.after(RECOVER_AFTER / 2);
+        open.recover(now);
+        assert_eq!(allowed(&open), few, "not at once");
+        for _ in 0..200 {
+            now = now.after(RECOVER_AFTER);
+            open.recover(now);
+        }
+        assert_eq!(allowed(&open), (OPEN_FILES_MAX, OPEN_FILES_HARD_MAX));
     }
 }

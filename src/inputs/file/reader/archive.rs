@@ -35,7 +35,7 @@ impl<E: Env> Reader<'_, E> {
                 Ok::<_, std::io::Error>((there, if read == 1 { before[0] } else { b'\n' }))
             })
         };
-        let moved = self.context.env.blocking(work).await;
+        let moved = self.call(&taken.followed.path, work).await;
         if !matches!(moved, Ok((true, _))) {
             self.searched(taken, self.context.env.now().since(begun));
         }

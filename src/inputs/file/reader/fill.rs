@@ -6,13 +6,19 @@
 
 use super::super::content::FileOf;
 use super::super::follow::Followed;
+use super::super::identify::read_whole;
 use super::super::identity::TAIL_BYTES;
 use super::Reader;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use tailwater_shards::batch::Batch;
 use tailwater_shards::env::{Env, File, Stat};
+use tailwater_shards::limits::CHUNK_BYTES;
+
+/// Largest buffer that is kept for the next read that blocks: enough for a chunk.
+const KEPT_BYTES_MAX: usize = 2 * CHUNK_BYTES;
 
 /// The last bytes of a read, which are read again together with the bytes after them.
 struct Seam {
@@ -70,23 +76,26 @@ impl<E: Env> Reader<'_, E> {
             // If a second read follows the first, both must be of the same content.
             let seam = Seam::at(batch.chunk.spare(), length);
             let from = length - seam.bytes().len();
-            let mut reached = length;
-            match file.read_nowait(&mut batch.chunk.spare()[from..want], offset + from as u64) {
+            let read = match file.read_nowait(&mut batch.chunk.spare()[from..want], offset + from as u64) {
                 // The file has more, but the page cache ends here. The next attempt would begin before that end and find the
                 // same bytes again without blocking, so this one blocks.
                 Ok(more) if again && from + more <= length => {
-                    (batch, reached) = self.fill_blocking(file, batch, offset, from..want).await?;
+                    self.fill_blocking(&followed.path, file, &mut batch, offset, from..want).await
                 }
-                Ok(more) => reached = from + more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(more) => Ok(from + more),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(length),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    (batch, reached) = self.fill_blocking(file, batch, offset, from..want).await?;
+                    self.fill_blocking(&followed.path, file, &mut batch, offset, from..want).await
                 }
+                Err(error) => Err(error),
+            };
+            let reached = match read {
+                Ok(reached) => reached,
                 Err(error) => {
                     self.context.lanes.put_back(batch);
                     return Err(error);
                 }
-            }
+            };
             if !seam.holds(batch.chunk.spare(), from..reached) {
                 break;
             }
@@ -95,7 +104,7 @@ impl<E: Env> Reader<'_, E> {
                 break;
             }
             // A short read is not the end of the file: the rest may not be in the page cache.
-            match self.stat(file).await {
+            match self.stat(&followed.path, file).await {
                 Ok(now) => stat = Some(now),
                 Err(error) => {
                     self.context.lanes.put_back(batch);
@@ -112,36 +121,28 @@ impl<E: Env> Reader<'_, E> {
         Ok(Filled { batch, length, stat })
     }
 
+    /// Reads into a window of the batch, where blocking is allowed. Returns where it ends. The thread does not get the batch: it may
+    /// never give it back.
     async fn fill_blocking(
         &self,
+        path: &Path,
         file: &Arc<FileOf<E>>,
-        mut batch: Box<Batch>,
+        batch: &mut Batch,
         offset: u64,
         window: Range<usize>,
-    ) -> io::Result<(Box<Batch>, usize)> {
-        let file = file.clone();
-        let work = move || {
-            let mut length = window.start;
-            let result = loop {
-                match file.read_at(&mut batch.chunk.spare()[length..window.end], offset + length as u64) {
-                    Ok(0) => break Ok(length),
-                    Ok(more) => length += more,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => break Err(error),
-                }
-                if length == window.end {
-                    break Ok(length);
-                }
-            };
-            (batch, result)
-        };
-        let (batch, result) = self.context.env.blocking(work).await;
-        match result {
-            Ok(length) => Ok((batch, length)),
-            Err(error) => {
-                self.context.lanes.put_back(batch);
-                Err(error)
-            }
+    ) -> io::Result<usize> {
+        let (file, mut bytes, from) = (file.clone(), self.buffer.take(), offset + window.start as u64);
+        if bytes.len() < window.len() {
+            bytes.resize(window.len(), 0);
         }
+        let most = window.len();
+        let read = move || Ok((read_whole(&*file, from, &mut bytes[..most]), bytes));
+        let (length, bytes) = self.call(path, read).await?;
+        let length = length?;
+        batch.chunk.spare()[window.start..window.start + length].copy_from_slice(&bytes[..length]);
+        if bytes.len() <= KEPT_BYTES_MAX {
+            self.buffer.replace(bytes);
+        }
+        Ok(window.start + length)
     }
 }

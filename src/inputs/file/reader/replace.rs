@@ -127,7 +127,7 @@ impl<E: Env> Reader<'_, E> {
             let (head, is_hollow) = (Head::of(&first), first.first() == Some(&0));
             Ok::<_, io::Error>(Beginning { stat, head, is_hollow, is_copy_so_far, copied })
         };
-        self.context.env.blocking(read).await.ok()
+        self.call(&followed.path, read).await.ok()
     }
 
     /// The head of the new file, if the file has the same content up to the position.
@@ -143,7 +143,7 @@ impl<E: Env> Reader<'_, E> {
             let head = read_exactly(&*file, 0, HEAD_BYTES)?;
             Ok::<_, io::Error>((marker_at(&*file, last.from)?, head))
         };
-        let (found, head) = self.context.env.blocking(read).await.ok()?;
+        let (found, head) = self.call(&followed.path, read).await.ok()?;
         let is_same = replacement.opened.stat.length >= last.from && known.is_head_of(&head) && found == marker;
         is_same.then(|| Head::of(&head))
     }

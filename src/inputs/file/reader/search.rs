@@ -44,7 +44,7 @@ impl<E: Env> Reader<'_, E> {
             return Outcome::Searching;
         }
         let searched = file.clone();
-        let found = self.context.env.blocking(move || {
+        let found = self.call(&taken.followed.path, move || {
             let found = nuls::search(&*searched, from, span.to)?;
             Ok::<_, io::Error>((found, searched.stat()?.length))
         });
@@ -95,10 +95,15 @@ impl<E: Env> Reader<'_, E> {
         let (begun, mut before) = (self.context.env.now(), std::mem::take(&mut followed.before));
         let step = move || {
             before.allow(STEP_BYTES);
-            (find_beginning(&*searched, span, rules, &mut before), before)
+            Ok((find_beginning(&*searched, span, rules, &mut before), before))
         };
-        let (found, before) = self.context.env.blocking(step).await;
-        followed.before = before;
+        let found = match self.call(&followed.path, step).await {
+            Ok((found, before)) => {
+                followed.before = before;
+                found
+            }
+            Err(error) => Err(error),
+        };
         self.searched(taken, self.context.env.now().since(begun));
         match found {
             // What is skipped is recorded before anything is read.

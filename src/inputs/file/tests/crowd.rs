@@ -231,3 +231,46 @@ fn files_that_go_during_a_start_are_read_or_counted_as_lost() {
         assert_eq!(lost, (all - read, 0), "seed {}: {read} bytes were read", world.simulation.seed());
     });
 }
+
+/// Each of them waits until it is known whether it is a copy.
+#[test]
+fn files_of_one_user_that_may_be_copies_do_not_keep_others_waiting() {
+    check(&["/log/*/*"], |world| {
+        eve(world, 0..1);
+        world.append("/log/app/app.log", "first\n");
+        world.start();
+        world.wait_for(2);
+        world.append("/log/app/app.log.1", "first\nnot a copy\n");
+        for second in 0..12 {
+            for number in 0..40 {
+                let name = |second: usize| format!("/log/eve/0.log.{}", 1000 * second + number);
+                world.append(&name(second), "");
+                world.outside.set_owner(name(second), 1000).expect("given");
+                let _ = second.checked_sub(1).map(|earlier| world.outside.remove(name(earlier)));
+            }
+            world.wait(1);
+        }
+        let is_read = world.log.borrow().lines.iter().any(|line| line == "not a copy");
+        assert!(is_read, "seed {}", world.simulation.seed());
+    });
+}
+
+/// Each is longer than a turn of the reader, so it is not read when the next one is opened.
+#[test]
+fn many_unread_files_of_one_user_leave_descriptors_to_others() {
+    for seed in 0..3 {
+        let mut world = World::new(seed, &["/log/*/*.log"]);
+        world.shards = 1;
+        let line = format!("{}\n", "x".repeat(10_000));
+        for file in 0..60 {
+            eve(&world, file..file + 1);
+            world.append(&format!("/log/eve/{file}.log"), &line.repeat(40));
+        }
+        // What a shard may have open, and some that are about to be.
+        world.simulation.disk().set_descriptors_max(Some(42));
+        world.start();
+        world.append("/log/app/app.log", "other\n");
+        world.wait_for(60 * 41 + 1);
+        assert_eq!(world.simulation.disk().struck().exhausted, 0, "seed {seed}");
+    }
+}

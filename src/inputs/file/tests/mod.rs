@@ -7,6 +7,7 @@
 mod crowd;
 mod encodings;
 mod found;
+mod hanging;
 mod links;
 mod nul;
 mod reading;

@@ -1,0 +1,466 @@
+//! Jobs that may hang: looks at files and directories that a server, or a program of a stranger, provides.
+//!
+//! Guarantees: a job consists of parts, one for each file or directory. A part that takes long is left alone with its thread, and the
+//! others go on without it. Meanwhile nothing else is tried at its path. If it answers late, its result is used. If it makes no step
+//! for [`ROUND`], its path is set aside with everything below it until it answers, and everything beside it is looked at. After
+//! [`ROUNDS`] of these, that is told and counted. In case something else is at the path by then, it is tried again after growing
+//! pauses. The second path that hangs in a tree sets the whole tree aside, and the fourth name in a directory the directory. At most [`LEFT_MAX`] jobs are left alone; with more, the
+//! input waits.
+//!
+//! Does not cancel a job: the kernel cannot.
+
+use super::patterns::Patterns;
+use futures_lite::future::or;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tailwater_shards::counters::InputCounters;
+use tailwater_shards::env::{Env, Monotonic, Pool};
+
+/// How long others wait for a job.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    /// Until a part of it takes longer than this.
+    Part(Duration),
+    /// Until it makes no step for so long.
+    Step(Duration),
+}
+
+/// How long others wait for one part of a job that they can go on without.
+pub const SLOW: Limit = Limit::Part(Duration::from_secs(2));
+
+/// The same for a single call, whose late result has no use.
+const ONE: Limit = Limit::Part(Duration::from_secs(5));
+
+/// The same for a path that was slow before.
+pub const BRIEF: Limit = Limit::Part(Duration::from_millis(10));
+
+/// A part that makes no step for a round is set aside, and after this many rounds that is told.
+const ROUND: Duration = Duration::from_secs(2);
+const ROUNDS: u32 = 5;
+
+/// The same in total, for those who cannot go on without a result.
+pub const HANGS: Limit = Limit::Step(HANGS_AFTER);
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+const _: () = assert!(HANGS_AFTER.as_secs() == ROUND.as_secs() * ROUNDS as u64);
+
+/// Number of jobs that are left alone, of one input on one shard.
+pub const LEFT_MAX: usize = 12;
+
+/// Pauses after which a path that hangs is tried again. Each attempt may keep a thread.
+const AGAIN: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(8 * 60)];
+
+/// Number of names that hang in a directory with which it is set aside as a whole.
+const NAMES_MAX: usize = 4;
+
+/// How long it is remembered that a path was slow.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Number of paths that are remembered.
+const REMEMBERED_MAX: usize = 100;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a job is.
+#[derive(Default)]
+pub struct Steps(Mutex<At>);
+
+#[derive(Default)]
+struct At {
+    count: u64,
+    directory: PathBuf,
+    name: OsString,
+}
+
+impl Steps {
+    /// The next call is about this name in this directory; without a name, about the directory itself.
+    pub fn at(&self, directory: &Path, name: &OsStr) {
+        let mut at = lock(&self.0);
+        at.count += 1;
+        if at.directory != directory {
+            at.directory = directory.to_path_buf();
+        }
+        at.name.clear();
+        at.name.push(name);
+    }
+
+    /// The next call is about this path.
+    pub fn at_path(&self, path: &Path) {
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => self.at(parent, name),
+            _ => self.at(path, OsStr::new("")),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        lock(&self.0).count
+    }
+
+    fn path(&self) -> PathBuf {
+        let at = lock(&self.0);
+        if at.name.is_empty() { at.directory.clone() } else { at.directory.join(&at.name) }
+    }
+}
+
+/// Whether somebody waits for the parts of a job.
+enum Waiting {
+    /// For all of them.
+    All,
+    /// For the current one, which is left alone.
+    Late,
+    Nobody,
+}
+
+struct Parts<T> {
+    done: Vec<T>,
+    has_begun: bool,
+    waiting: Waiting,
+}
+
+/// A job, as its thread sees it.
+pub struct Work<T> {
+    /// Where it is.
+    pub steps: Steps,
+    parts: Mutex<Parts<T>>,
+}
+
+impl<T> Work<T> {
+    fn new() -> Work<T> {
+        let parts = Parts { done: Vec::new(), has_begun: false, waiting: Waiting::All };
+        Work { steps: Steps::default(), parts: Mutex::new(parts) }
+    }
+
+    /// A part is done. Returns whether the next one is wanted.
+    pub fn done(&self, part: T) -> bool {
+        let mut parts = lock(&self.parts);
+        if matches!(parts.waiting, Waiting::Nobody) {
+            // Closing a file may hang as well, so `part` is dropped by this thread, without the lock.
+            return false;
+        }
+        parts.done.push(part);
+        matches!(parts.waiting, Waiting::All)
+    }
+}
+
+/// A job that is left alone.
+pub struct Late<T> {
+    work: Arc<Work<T>>,
+    job: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl<T> Late<T> {
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.work.steps.path()
+    }
+}
+
+/// A path that is left alone.
+struct Aside {
+    number: u64,
+    path: PathBuf,
+    since: Monotonic,
+    /// How often this path was tried while it hung.
+    tries: usize,
+    is_told: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It takes long.
+    Slow,
+    /// It hangs. When it is tried again.
+    Hangs(Option<Monotonic>),
+    /// It has answered. This is remembered until then.
+    Answered(Monotonic),
+}
+
+impl Aside {
+    /// Whether nothing is to be tried at this path. What is below a path that only takes long is not concerned.
+    fn excludes(&self, path: &Path, now: Monotonic) -> bool {
+        match self.state {
+            State::Slow => path == self.path,
+            State::Answered(_) => false,
+            State::Hangs(again) => path.starts_with(&self.path) && again.is_none_or(|again| now < again),
+        }
+    }
+}
+
+/// What waits for jobs that may hang, of one input on one shard. See the module.
+pub struct Patience<E: Env> {
+    env: E,
+    input: Arc<str>,
+    counters: Arc<InputCounters>,
+    patterns: Arc<Patterns>,
+    all: RefCell<Vec<Aside>>,
+    next: Cell<u64>,
+    /// Number of jobs that are left alone.
+    left: Cell<usize>,
+}
+
+impl<E: Env> Patience<E> {
+    /// Nothing hangs yet.
+    pub fn new(env: E, input: Arc<str>, counters: Arc<InputCounters>, patterns: Arc<Patterns>) -> Rc<Patience<E>> {
+        let (all, next, left) = (RefCell::default(), Cell::new(0), Cell::new(0));
+        Rc::new(Patience { env, input, counters, patterns, all, next, left })
+    }
+
+    /// Whether nothing is to be tried at this path now.
+    pub fn is_aside(&self, path: &Path) -> bool {
+        let all = self.all.borrow();
+        !all.is_empty() && all.iter().any(|one| one.excludes(path, self.env.now()))
+    }
+
+    /// Whether a path answered late not long ago: then nobody waits for it.
+    pub fn was_slow(&self, path: &Path) -> bool {
+        let all = self.all.borrow();
+        all.iter().any(|one| one.path == path && matches!(one.state, State::Answered(_)))
+    }
+
+    /// The names in a directory at which nothing is to be tried now.
+    pub fn names_aside(&self, directory: &Path) -> HashSet<OsString> {
+        let (all, now) = (self.all.borrow(), self.env.now());
+        let here = all.iter().filter(|one| one.path.parent() == Some(directory) && one.excludes(&one.path, now));
+        here.filter_map(|one| Some(one.path.file_name()?.to_owned())).collect()
+    }
+
+    /// Runs a job that says when it is done with each part. Returns the parts that are done, and the job if it took longer than
+    /// `limit` allows: then [`Patience::leave`] it alone.
+    pub async fn attend<T: Send + 'static>(
+        &self,
+        limit: Limit,
+        work: impl FnOnce(&Work<T>) + Send + 'static,
+    ) -> (Vec<T>, Option<Late<T>>) {
+        let shared = Arc::new(Work::new());
+        let theirs = shared.clone();
+        let run = move || {
+            lock(&theirs.parts).has_begun = true;
+            work(&theirs);
+        };
+        let mut job: Pin<Box<dyn Future<Output = ()>>> = Box::pin(self.env.blocking_in(Pool::Files, run));
+        let (most, mut before) = match limit {
+            Limit::Part(most) | Limit::Step(most) => (most, 0),
+        };
+        loop {
+            let is_over = or(
+                async {
+                    job.as_mut().await;
+                    true
+                },
+                async {
+                    self.env.sleep(most).await;
+                    false
+                },
+            );
+            if is_over.await {
+                return (mem::take(&mut lock(&shared.parts).done), None);
+            }
+            let mut parts = lock(&shared.parts);
+            let now = match limit {
+                Limit::Part(_) => parts.done.len() as u64,
+                Limit::Step(_) => shared.steps.count(),
+            };
+            let is_slow = parts.has_begun && mem::replace(&mut before, now) == now;
+            if is_slow && self.left.get() < LEFT_MAX {
+                parts.waiting = Waiting::Late;
+                let done = mem::take(&mut parts.done);
+                drop(parts);
+                return (done, Some(Late { work: shared, job }));
+            }
+        }
+    }
+
+    /// Runs one piece of work at `path`; nothing if it hangs, or if the path is set aside.
+    pub async fn once<R: Send + 'static>(
+        self: &Rc<Self>,
+        path: &Path,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Option<R> {
+        if self.is_aside(path) {
+            return None;
+        }
+        let own = path.to_path_buf();
+        let one = move |job: &Work<R>| {
+            job.steps.at_path(&own);
+            job.done(work());
+        };
+        let (mut done, late) = self.attend(ONE, one).await;
+        late.into_iter().for_each(|late| self.leave(path.to_path_buf(), late, drop));
+        done.pop()
+    }
+
+    /// Leaves a job alone with its part at `path`. `take` gets the result, or nothing if it hangs.
+    pub fn leave<T: Send + 'static>(
+        self: &Rc<Self>,
+        path: PathBuf,
+        late: Late<T>,
+        take: impl FnOnce(Option<T>) + 'static,
+    ) {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        self.left.set(self.left.get() + 1);
+        let since = self.env.now();
+        let mut all = self.all.borrow_mut();
+        all.retain(|one| one.path != path || !matches!(one.state, State::Answered(_)));
+        all.push(Aside { number, path, since, tries: 0, is_told: false, state: State::Slow });
+        drop(all);
+        let patience = self.clone();
+        self.env.spawn("slow files", async move { patience.watch_over(number, late, take).await });
+    }
+
+    async fn watch_over<T: Send + 'static>(&self, number: u64, late: Late<T>, take: impl FnOnce(Option<T>)) {
+        let Late { work, mut job } = late;
+        let (mut take, mut silent, mut steps) = (Some(take), 0, work.steps.count());
+        loop {
+            let begun = self.env.now();
+            let is_over = or(
+                async {
+                    job.as_mut().await;
+                    true
+                },
+                async {
+                    self.env.sleep(ROUND).await;
+                    false
+                },
+            );
+            if is_over.await {
+                break;
+            }
+            // If the whole process stood still, so did the thread.
+            if self.env.now().since(begun) > ROUND * 3 / 2 {
+                continue;
+            }
+            silent = if mem::replace(&mut steps, work.steps.count()) == steps { silent + 1 } else { 0 };
+            if silent == 1 && take.is_some() && !Self::is_done(&work) {
+                self.set_aside(number, work.steps.path());
+                take.take().into_iter().for_each(|take| take(None));
+            }
+            if silent == ROUNDS {
+                self.tell(number);
+            }
+        }
+        self.left.set(self.left.get() - 1);
+        self.has_answered(number);
+        if let Some(take) = take {
+            take(lock(&work.parts).done.pop());
+        }
+    }
+
+    /// Drops what the job may still return, unless that is there already.
+    fn is_done<T>(work: &Work<T>) -> bool {
+        let mut parts = lock(&work.parts);
+        if parts.done.is_empty() {
+            parts.waiting = Waiting::Nobody;
+        }
+        !parts.done.is_empty()
+    }
+
+    fn set_aside(&self, number: u64, path: PathBuf) {
+        let now = self.env.now();
+        let mut all = self.all.borrow_mut();
+        let others: HashSet<PathBuf> = all
+            .iter()
+            .filter(|one| one.path != path && matches!(one.state, State::Hangs(_)))
+            .map(|one| one.path.clone())
+            .collect();
+        let beside = others.iter().filter(|other| other.parent() == path.parent()).count();
+        let tree = self.tree_of(&path).filter(|tree| others.iter().any(|other| other.starts_with(tree)));
+        let directory = path.parent().filter(|_| beside + 1 >= NAMES_MAX).map(Path::to_path_buf);
+        let path = tree.or(directory).unwrap_or(path);
+        // What hung there before is not tried again on its own.
+        let mut tries = 0;
+        for one in all.iter_mut().filter(|one| one.path == path && matches!(one.state, State::Hangs(_))) {
+            tries = tries.max(one.tries + 1);
+            one.state = State::Hangs(None);
+        }
+        let again = AGAIN.get(tries).map(|pause| now.after(*pause));
+        if let Some(one) = all.iter_mut().find(|one| one.number == number) {
+            (one.path, one.tries, one.state) = (path, tries, State::Hangs(again));
+        }
+    }
+
+    fn tell(&self, number: u64) {
+        let now = self.env.now();
+        let mut all = self.all.borrow_mut();
+        let Some(at) = all.iter().position(|one| one.number == number) else { return };
+        let path = all[at].path.clone();
+        let covers = |one: &Aside| one.is_told && one.excludes(&path, now);
+        let is_known = all.iter().any(covers) || all[at].tries > 0;
+        all[at].is_told = true;
+        drop(all);
+        self.count();
+        if is_known {
+            return;
+        }
+        self.counters.errors.add(1);
+        tracing::warn!(
+            component_id = %self.input, component_kind = "input",
+            "{}: no answer for {}: it is set aside with everything below it, and all else is read as before; see whether its file \
+             system is mounted and its server runs (NFS, FUSE), or `exclude` it; it is looked at again when it answers",
+            path.display(), seconds(HANGS_AFTER)
+        );
+    }
+
+    fn has_answered(&self, number: u64) {
+        let now = self.env.now();
+        let mut all = self.all.borrow_mut();
+        let Some(at) = all.iter().position(|one| one.number == number) else { return };
+        let (took, is_told, path) = (now.since(all[at].since), all[at].is_told, all[at].path.clone());
+        all[at].state = State::Answered(now.after(REMEMBERED));
+        // What hung there before may never answer, for example on a file system that was replaced.
+        let is_earlier = |one: &Aside| one.path == path && one.number < number && matches!(one.state, State::Hangs(_));
+        all.iter_mut().filter(|one| is_earlier(one)).for_each(|one| one.state = State::Hangs(Some(now)));
+        drop(all);
+        if is_told {
+            tracing::info!(component_id = %self.input, "{}: it answers after {}", path.display(), seconds(took));
+        }
+        self.count();
+    }
+
+    /// The directory that is set aside as a whole when it hangs in several places.
+    fn tree_of(&self, path: &Path) -> Option<PathBuf> {
+        let directory = path.parent()?;
+        let tree = self.patterns.tree_of_directory(directory);
+        (tree != self.patterns.base_of_directory(directory)).then_some(tree)
+    }
+
+    /// Forgets what answered long ago, and shows what hangs. Called once per tick.
+    pub fn count(&self) {
+        let now = self.env.now();
+        let mut all = self.all.borrow_mut();
+        let mut too_many = all.len().saturating_sub(REMEMBERED_MAX);
+        all.retain(|one| match one.state {
+            State::Answered(until) => {
+                let is_kept = now < until && too_many == 0;
+                too_many = too_many.saturating_sub(1);
+                is_kept
+            }
+            _ => true,
+        });
+        let hangs = |one: &&Aside| one.is_told && one.excludes(&one.path, now);
+        let paths: HashSet<&Path> = all.iter().filter(hangs).map(|one| one.path.as_path()).collect();
+        self.counters.files_hanging.set(paths.len() as u64);
+    }
+}
+
+/// Does the work of a job at once. For tests of such work.
+#[cfg(test)]
+pub fn work_through<T>(job: impl FnOnce(&Work<T>)) -> Vec<T> {
+    let work = Work::new();
+    job(&work);
+    work.parts.into_inner().expect("no panic").done
+}
+
+fn seconds(duration: Duration) -> String {
+    tailwater_shards::counted::counted(duration.as_secs(), "second")
+}

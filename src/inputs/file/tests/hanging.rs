@@ -1,0 +1,177 @@
+//! Directories and files that hang, as on a dead file server: what is beside them is read.
+
+use super::*;
+use tailwater_shards::env::Pool;
+
+/// More than what one path and another one in the same tree may keep.
+const STUCK_MAX: usize = 7;
+
+fn hang(world: &World, path: &str, hanging: bool) {
+    world.simulation.disk().hang(Path::new(path), hanging);
+}
+
+fn make(world: &World, directories: &[&str]) {
+    directories.iter().for_each(|directory| world.outside.create_dir_all(directory).expect("made"));
+}
+
+/// Appends a line to a file of its own and waits until it is read.
+fn goes_on(world: &mut World, number: usize, within: Duration) {
+    let line = format!("other {number}");
+    world.append(&format!("/log/app/{number}.log"), &format!("{line}\n"));
+    let log = world.log.clone();
+    world.simulation.must(&line, || log.borrow().lines.contains(&line), within);
+}
+
+fn hanging_paths(world: &World) -> u64 {
+    world.sum(|counters| counters.files_hanging.get())
+}
+
+fn stuck(world: &World) -> usize {
+    (0..world.shards).map(|shard| world.simulation.stuck_jobs(ShardId(shard), Pool::Files)).sum()
+}
+
+fn has(world: &World, line: &str) -> bool {
+    world.log.borrow().lines.iter().any(|have| have == line)
+}
+
+#[test]
+fn directory_that_hangs_delays_no_other_and_is_read_when_it_answers() {
+    check(&["/log/**/*.log"], |world| {
+        make(world, &["/log/app", "/log/dead/deep"]);
+        world.append("/log/dead/dead.log", "late\n");
+        world.append("/log/dead/deep/deep.log", "deep\n");
+        hang(world, "/log/dead", true);
+        world.start();
+        goes_on(world, 1, Duration::from_secs(8));
+        world.wait(20);
+        assert_eq!(hanging_paths(world), 1);
+        goes_on(world, 2, Duration::from_secs(5));
+        make(world, &["/log/new/below"]);
+        world.append("/log/new/below/new.log", "new\n");
+        world.wait(5);
+        assert!(has(world, "new"));
+        world.wait(1200);
+        assert!((1..=3).contains(&stuck(world)), "{}", stuck(world));
+        goes_on(world, 3, Duration::from_secs(5));
+        hang(world, "/log/dead", false);
+        world.wait(90);
+        assert!(has(world, "late") && has(world, "deep"), "seed {}", world.simulation.seed());
+        assert_eq!((hanging_paths(world), stuck(world)), (0, 0));
+        assert_eq!(world.log.borrow().lines.len(), 6, "each was read once");
+    });
+}
+
+#[test]
+fn base_that_hangs_delays_no_other() {
+    check(&["/log/app/*.log", "/dead/logs/*.log", "/log/**/*.txt"], |world| {
+        make(world, &["/log/app", "/dead/logs"]);
+        world.append("/dead/logs/a.log", "late\n");
+        hang(world, "/dead", true);
+        world.start();
+        world.wait(30);
+        goes_on(world, 1, Duration::from_secs(5));
+        hang(world, "/dead", false);
+        world.wait(90);
+        assert!(has(world, "late"));
+    });
+}
+
+/// A stranger's file system answers where it likes.
+#[test]
+fn any_number_of_paths_that_hang_keep_few_threads() {
+    check(&["/log/**/*.log"], |world| {
+        make(world, &["/log/app"]);
+        for number in 0..60 {
+            make(world, &[&format!("/log/eve/{number}")]);
+            let path = format!("/log/eve/{number}/a.log");
+            world.append(&path, "never\n");
+            hang(world, if number % 2 == 0 { &path[..path.len() - 6] } else { &path }, true);
+        }
+        world.start();
+        world.wait(60);
+        goes_on(world, 1, Duration::from_secs(5));
+        world.wait(1200);
+        let kept = stuck(world);
+        assert!((1..=STUCK_MAX).contains(&kept), "seed {}: {kept}", world.simulation.seed());
+        goes_on(world, 2, Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn files_that_hang_when_they_are_opened_or_read_delay_no_other() {
+    check(&["/log/**/*.log"], |world| {
+        world.simulation.disk().set_remote(true);
+        make(world, &["/log/app", "/log/dead"]);
+        for number in 0..5 {
+            world.append(&format!("/log/dead/{number}.log"), &format!("first {number}\n"));
+        }
+        hang(world, "/log/dead/0.log", true);
+        world.start();
+        goes_on(world, 1, Duration::from_secs(20));
+        world.wait(30);
+        assert!((1..5).all(|number| has(world, &format!("first {number}"))));
+        for number in 1..5 {
+            hang(world, &format!("/log/dead/{number}.log"), true);
+            world.append(&format!("/log/dead/{number}.log"), &format!("second {number}\n"));
+        }
+        world.wait(60);
+        goes_on(world, 2, Duration::from_secs(20));
+        assert!(stuck(world) <= STUCK_MAX, "{}", stuck(world));
+        (0..5).for_each(|number| hang(world, &format!("/log/dead/{number}.log"), false));
+        world.wait(150);
+        let lines = (0..5).map(|number| format!("first {number}"));
+        let more = (1..5).map(|number| format!("second {number}"));
+        let other = (1..3).map(|number| format!("other {number}"));
+        world.expect(&lines.chain(more).chain(other).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn stop_ends_although_something_hangs() {
+    check(&["/log/**/*.log"], |world| {
+        world.simulation.disk().set_remote(true);
+        make(world, &["/log/app", "/log/dead"]);
+        world.append("/log/app/0.log", "first\n");
+        world.append("/log/dead/a.log", "first\n");
+        world.start();
+        world.wait_for(2);
+        hang(world, "/log/dead", true);
+        world.append("/log/dead/a.log", "second\n");
+        world.simulation.run_for(Duration::from_millis(700 * world.simulation.seed()));
+        let begun = world.simulation.now();
+        world.drain();
+        let took = world.simulation.now().since(begun);
+        assert!(took < Duration::from_secs(5), "seed {}: {took:?}", world.simulation.seed());
+    });
+}
+
+#[test]
+fn files_of_an_earlier_run_in_a_directory_that_hangs_continue_when_it_answers() {
+    check(&["/log/**/*.log"], |world| {
+        make(world, &["/log/app", "/log/dead"]);
+        for number in 0..5 {
+            world.append(&format!("/log/dead/{number}.log"), &format!("first {number}\n"));
+        }
+        world.start();
+        world.wait_for(5);
+        world.kill();
+        for number in 0..5 {
+            let (old, new) = (format!("/log/dead/{number}.log"), format!("/log/dead/{number}.old"));
+            world.append(&old, &format!("second {number}\n"));
+            if number % 2 == 0 {
+                world.rename(&old, &new);
+            }
+        }
+        hang(world, "/log/dead", true);
+        world.start();
+        goes_on(world, 1, Duration::from_secs(30));
+        world.wait(200);
+        goes_on(world, 2, Duration::from_secs(5));
+        hang(world, "/log/dead", false);
+        world.wait(150);
+        let lines = (0..5).flat_map(|number| [format!("first {number}"), format!("second {number}")]);
+        let other = (1..3).map(|number| format!("other {number}"));
+        world.expect(&lines.chain(other).collect::<Vec<_>>());
+        assert_eq!(world.lost(Lost::Deleted), 0);
+    });
+}

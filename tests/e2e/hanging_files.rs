@@ -1,0 +1,118 @@
+//! A file system that never answers, below a directory that an input reads: a program that speaks the protocol of FUSE with the
+//! kernel and says nothing after the greeting.
+
+use crate::case::Case;
+use crate::disks::{may_administrate, not_checked};
+use crate::lines::{LineCount, block};
+use crate::metrics;
+use crate::product::{Product, binary};
+use crate::wait::wait_for;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Mounts a file system at the first argument and answers the first request only. Ends when the second argument exists.
+const SILENT: &str = r#"
+import ctypes, os, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(1, 9)  # It ends with the process that started it.
+fuse = os.open('/dev/fuse', os.O_RDWR)
+options = f'fd={fuse},rootmode=40000,user_id=0,group_id=0,allow_other' + sys.argv[3]
+if libc.mount(b'silent', sys.argv[1].encode(), b'fuse', 6, options.encode()) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+request = os.read(fuse, 1 << 20)
+unique = struct.unpack('<IIQ', request[:16])[2]
+body = struct.pack('<IIIIHHIIHHI', 7, 31, 65536, 0, 12, 12, 65536, 1, 0, 0, 0) + bytes(28)
+os.write(fuse, struct.pack('<IiQ', 16 + len(body), 0, unique) + body)
+open(sys.argv[2] + '.ready', 'w').close()
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.1)
+"#;
+
+/// Whether this machine can have such a file system.
+fn may_hang(what: &str) -> bool {
+    if !may_administrate(what) {
+        return false;
+    }
+    let has_python = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
+    let why = match (Path::new("/dev/fuse").exists(), has_python) {
+        (true, Ok(status)) if status.success() => return true,
+        (false, _) => "there is no /dev/fuse",
+        _ => "there is no python3",
+    };
+    not_checked(what, why);
+    false
+}
+
+/// Starts the product where a directory of the case is such a file system.
+fn start(case: &Case, config: &Path, at: &str, options: &str) -> Product {
+    fs::create_dir_all(case.path(at)).expect("a directory");
+    case.write("silent.py", SILENT.as_bytes());
+    let script = "mount --make-rprivate / && { python3 \"$0\" \"$1\" \"$2\" \"$3\" <&- >&- & } && \
+                  while [ ! -e \"$2.ready\" ]; do kill -0 $! || exit 1; sleep 0.05; done; shift 3; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(case.path("silent.py")).arg(case.path(at));
+    command.arg(case.path("answer")).arg(options);
+    command.arg(binary()).args(["run", "-c"]).arg(config).stdin(Stdio::null());
+    Product::start_with(case, &mut command)
+}
+
+/// What a case of this kind has: the product, and what it has delivered.
+struct Hanging {
+    product: Product,
+    case: Case,
+    count: LineCount,
+    written: u64,
+}
+
+impl Hanging {
+    fn start(name: &str, include: &[&str], at: &str, options: &str) -> Hanging {
+        let case = Case::new(name);
+        let include: Vec<String> = include.iter().map(|glob| format!("\"{}\"", case.path(glob).display())).collect();
+        let input = format!("{{type: file, include: [{}]}}", include.join(", "));
+        let config = case.configure(&input, &case.json_output());
+        fs::create_dir(case.path("logs/app")).expect("a directory");
+        let mut product = start(&case, &config, at, options);
+        product.expect("no answer for 10 seconds");
+        // When the file system ends.
+        product.expect("Transport endpoint is not connected");
+        let count = LineCount::of(case.output());
+        Hanging { case, product, count, written: 0 }
+    }
+
+    /// A file that is made now is found and delivered.
+    fn goes_on(&mut self) {
+        let (from, to) = (self.written + 1, self.written + 100);
+        self.case.write(&format!("logs/app/{from}.log"), &block(from, to));
+        self.written = to;
+        self.count.wait(to, &mut self.product);
+    }
+
+    fn wait_for_gauge(&self, paths: u64) {
+        wait_for("the gauge", || match metrics::sum(self.case.admin_port, "tailwater_files_hanging", &[])? {
+            hanging if hanging == paths => Ok(()),
+            hanging => Err(format!("{hanging} paths hang")),
+        });
+    }
+}
+
+#[test]
+fn directory_that_hangs_delays_no_other_file_and_no_stop() {
+    if !may_hang("a directory that hangs") {
+        return;
+    }
+    let mut hanging = Hanging::start("hangs", &["logs/**/*.log"], "logs/dead/mount", "");
+    hanging.goes_on();
+    hanging.product.wait_for_log(&["no answer for 10 seconds", "logs/dead/mount", "it is set aside"]);
+    hanging.wait_for_gauge(1);
+    hanging.goes_on();
+    let told = hanging.product.log().matches("no answer for 10 seconds").count();
+    assert_eq!(told, 1, "{}", hanging.product.log());
+    let begun = Instant::now();
+    let Hanging { case, product, written, .. } = hanging;
+    product.finish(&case.output(), written);
+    // drain_timeout is more.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    case.write("answer", b"");
+}
