@@ -315,7 +315,7 @@ fn output_that_drops_letters_waits_for_no_space() {
         let (sent, dropped) = (counters.sent_events.get(), counters.discarded.get(Discard::DeadLettersFull));
         let passed = sent + counters.dead_lettered_total() + dropped;
         let holders = cluster.alive().meters.shards[0].letter_holders.get();
-        let troubles = (holders[0].waits_since.is_some(), holders[0].drops_since.is_some());
+        let troubles = (holders[0].waits.is_some(), holders[0].drops_since.is_some());
         if own.is_some() {
             assert_eq!((passed, unread(&cluster, 0)), (EVENTS, 0), "seed {seed}: all events are decided");
             assert!(counters.dead_lettered_total() > 0 && dropped > 0, "seed {seed}: {dropped} dropped");
