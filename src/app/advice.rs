@@ -88,18 +88,21 @@ fn real(path: &Path) -> PathBuf {
 pub fn as_owner(path: &Path) -> String {
     let owner = path.ancestors().find_map(|above| fs::symlink_metadata(above).ok()).map(|found| found.uid());
     match owner.filter(|owner| *owner != user_and_group().0) {
-        Some(owner) => format!("run this as the user that owns the data directory:\n  {}", again_as(owner)),
+        Some(owner) => format!("run this as the user that owns the data directory:\n  {}", again_as(owner, path)),
         None => "run this as the user that owns the data directory".to_owned(),
     }
 }
 
-/// The command line of this process, as the user with this number runs it.
-pub fn again_as(user: u32) -> String {
+/// The command line of this process, as the user with this number runs it. A user without a name gets the group of what is at `path`.
+pub fn again_as(user: u32, path: &Path) -> String {
     let all = std::env::args_os().map(|argument| quoted(&argument.to_string_lossy()));
     let command = all.collect::<Vec<_>>().join(" ");
     match (users::name_of(user), user_and_group().0) {
         (Some(name), 0) => format!("runuser -u {name} -- {command}"),
-        (None, 0) => format!("setpriv --reuid {user} --regid {user} --clear-groups -- {command}"),
+        (None, 0) => {
+            let group = path.ancestors().find_map(|above| fs::metadata(above).ok()).map_or(user, |found| found.gid());
+            format!("setpriv --reuid {user} --regid {group} --clear-groups -- {command}")
+        }
         (Some(name), _) => format!("sudo -u {name} -- {command}"),
         (None, _) => format!("sudo -u '#{user}' -- {command}"),
     }

@@ -5,7 +5,7 @@
 //! and its group are trusted. A new directory in one like `/tmp`, where only owners may rename, is fine. Does not repair anything,
 //! and does not look at access control lists beyond what the mode shows of them.
 
-use super::advice::{STICKY, or_closing};
+use super::advice::{STICKY, again_as, or_closing};
 use super::users;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -34,6 +34,18 @@ pub fn prepare(path: &Path) -> Result<Option<Objection>, WalError> {
 /// Why a start refuses the directory. None if it does not exist.
 pub fn objection(path: &Path) -> Option<Objection> {
     Trusted::own().objection(path)
+}
+
+/// The same for a command that only checks. It may run as another user than the service, so it says how to check as that one.
+pub fn objection_to_check(path: &Path) -> Option<Objection> {
+    let Objection { what, help } = objection(path)?;
+    let help = match keeper(path) {
+        Some(owner) => {
+            format!("if that user runs Tailwater, check as that user: {}; otherwise, {help}", again_as(owner, path))
+        }
+        None => help,
+    };
+    Some(Objection { what, help })
 }
 
 /// The user who owns the directory or something in it, if that is neither root nor the user of this process. What this process made there,

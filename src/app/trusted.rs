@@ -37,7 +37,7 @@ fn of_configuration(loaded: &Loaded, file: &Path) -> Option<Problem> {
     let stat = loaded.stat?;
     let group = fs::metadata(file).ok().map(|found| found.gid());
     let (who, help) = writer(stat.mode, stat.owner, group, file)?;
-    let what = format!("{who}, and so decides what this process reads and where it sends that");
+    let what = format!("{who}; whoever can write to it decides what this process reads and where it sends that");
     Some(Problem { severity: Severity::Warning, ..Problem::whole(what) }.help(help))
 }
 

@@ -142,7 +142,7 @@ fn of_files(loaded: &Loaded, file: &Path) -> Vec<Problem> {
 fn of_data_dir(loaded: &Loaded) -> Vec<Problem> {
     let path = &loaded.plan.data_dir;
     let shown = path.display();
-    let refused = data_dir::objection(path).map(|data_dir::Objection { what, help }| {
+    let refused = data_dir::objection_to_check(path).map(|data_dir::Objection { what, help }| {
         let label = "a start by this user refuses it";
         Problem { severity: Severity::Warning, ..Problem::whole(format!("the data directory {shown}: {what}")) }
             .label(label)

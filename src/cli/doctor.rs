@@ -271,7 +271,7 @@ fn input_directory(base: &Path, disk: &impl Disk) -> Option<Finding> {
 fn others(path: &Path) -> Vec<Finding> {
     let shown =
         |objection: data_dir::Objection, state| finding("data directory", state, objection.what, objection.help);
-    let refused = data_dir::objection(path).map(|objection| shown(objection, State::Problem));
+    let refused = data_dir::objection_to_check(path).map(|objection| shown(objection, State::Problem));
     let doubted = data_dir::doubt(path).map(|objection| shown(objection, State::Warning));
     refused.into_iter().chain(doubted).collect()
 }

@@ -331,7 +331,7 @@ impl Builder<'_> {
             Err(errors) => {
                 for WrongReference { error, place } in errors {
                     let place = self.reference(text, plain, &place, span);
-                    let unset = Some(span).filter(|_| !matches!(error, VariableError::Malformed(_)));
+                    let unset = !matches!(error, VariableError::Malformed(_));
                     self.problems.push(Problem { unset, ..variable(error, place).independent() });
                 }
                 Scalar { text: text.to_owned(), marked: None, plain, variables: true, unresolved: true }

@@ -60,8 +60,8 @@ pub struct Problem {
     pub help: Option<String>,
     /// Follows from no other problem, though another one may have the same place.
     pub independent: bool,
-    /// The place of the value that names a variable which is not set, if that is the problem.
-    pub unset: Option<Span>,
+    /// It is that a variable is not set.
+    pub unset: bool,
 }
 
 impl Problem {
@@ -74,7 +74,7 @@ impl Problem {
             label: String::new(),
             help: None,
             independent: false,
-            unset: None,
+            unset: false,
         }
     }
 

@@ -4,8 +4,7 @@
 //! refused as always. Does not know which command needs what.
 
 use super::node::{Node, Value};
-use super::problem::{Problem, Span};
-use std::collections::HashMap;
+use super::problem::Problem;
 
 /// A variable that is not set, at one of the places that need it.
 #[derive(Clone, Debug)]
@@ -25,48 +24,43 @@ impl Unset {
 
 /// Takes the problems with variables that are not set out of those of a file.
 pub(super) fn taken(problems: &mut Vec<Problem>) -> Vec<Problem> {
-    let (unset, others) = std::mem::take(problems).into_iter().partition(|problem| problem.unset.is_some());
+    let (unset, others) = std::mem::take(problems).into_iter().partition(|problem| problem.unset);
     *problems = others;
     unset
 }
 
 /// The paths of the values that these problems are about, each with the number of the problem.
 pub(super) fn places(root: Option<&Node>, problems: &[Problem]) -> Vec<(Vec<String>, usize)> {
-    let mut by_place: HashMap<Span, Vec<usize>> = HashMap::new();
-    for (number, problem) in problems.iter().enumerate() {
-        by_place.entry(problem.unset.unwrap_or_default()).or_default().push(number);
-    }
+    let start = |(number, problem): (usize, &Problem)| (problem.span.unwrap_or_default().start, number);
+    let mut starts: Vec<(usize, usize)> = problems.iter().enumerate().map(start).collect();
+    starts.sort_unstable();
     let mut found = Vec::new();
-    if let Some(root) = root.filter(|_| !by_place.is_empty()) {
-        walk(root, &mut Vec::new(), &by_place, &mut found);
+    if let Some(root) = root.filter(|_| !starts.is_empty()) {
+        walk(root, &mut Vec::new(), &starts, &mut found);
     }
     found
 }
 
-/// As deep as the tree, which is bounded.
-fn walk(
-    node: &Node,
-    path: &mut Vec<String>,
-    by_place: &HashMap<Span, Vec<usize>>,
-    found: &mut Vec<(Vec<String>, usize)>,
-) {
+/// As deep as the tree, which is bounded. `starts` has where each problem begins, in order: inside the value that names the variable.
+fn walk(node: &Node, path: &mut Vec<String>, starts: &[(usize, usize)], found: &mut Vec<(Vec<String>, usize)>) {
     match &node.value {
         Value::Scalar(scalar) if scalar.unresolved => {
-            let numbers = by_place.get(&node.span).into_iter().flatten();
-            found.extend(numbers.map(|number| (path.clone(), *number)));
+            let first = starts.partition_point(|(start, _)| *start < node.span.start);
+            let inside = starts[first..].iter().take_while(|(start, _)| *start < node.span.end);
+            found.extend(inside.map(|(_, number)| (path.clone(), *number)));
         }
         Value::Scalar(_) => {}
         Value::List(items) => {
             for (number, item) in items.iter().enumerate() {
                 path.push(number.to_string());
-                walk(item, path, by_place, found);
+                walk(item, path, starts, found);
                 path.pop();
             }
         }
         Value::Map(entries) => {
             for (key, node) in entries {
                 path.push(key.text.clone());
-                walk(node, path, by_place, found);
+                walk(node, path, starts, found);
                 path.pop();
             }
         }

@@ -186,7 +186,13 @@ fn root_leaves_nothing_in_the_data_directory_of_a_service() {
         &["doctor"],
     ] {
         let all: Vec<&str> = reading.iter().copied().chain(["-c", &path]).collect();
-        tailwater(&all);
+        let output = tailwater(&all);
+        if ["validate", "doctor"].contains(&reading[0]) {
+            let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+            let again = told.split("check as that user: ").nth(1).unwrap_or_default();
+            assert!(again.starts_with("runuser -u ") || again.starts_with("setpriv --reuid 65534"), "{told}");
+            assert!(again.contains(&format!(" {} -c {path}", reading[0])), "{told}");
+        }
     }
     assert!(bytes_below(&data) == before, "something was changed");
     assert!(owners_below(&data).iter().all(|owner| *owner == STRANGER), "root made something");

@@ -258,7 +258,7 @@ fn refuse_another_users(root: &Path) -> anyhow::Result<()> {
         "{} belongs to the user {}, who could not open what another user makes there; nothing was changed. Run:\n  {}",
         root.display(),
         users::shown(owner),
-        advice::again_as(owner)
+        advice::again_as(owner, root)
     )
 }
 
