@@ -96,11 +96,11 @@ pub type AddedFor = (Wanted, PathBuf, io::Result<WatchId>);
 pub fn add_all(add: &Adder, all: Vec<Wanted>, work: &Work<AddedFor>) {
     for wanted in all {
         let mut result = (wanted.path().to_path_buf(), Err(io::ErrorKind::NotFound.into()));
-        let ancestors = match &wanted {
-            Wanted::Directory(path) => path.ancestors().take(1).skip(0),
-            Wanted::Above(path) => path.ancestors().take(usize::MAX).skip(1),
+        let (path, above, most) = match &wanted {
+            Wanted::Directory(path) => (path, 0, 1),
+            Wanted::Above(path) => (path, 1, usize::MAX),
         };
-        for directory in ancestors {
+        for directory in path.ancestors().skip(above).take(most) {
             work.steps.at(directory, OsStr::new(""));
             result = (directory.to_path_buf(), add(directory));
             if result.1.is_ok() {
