@@ -1,8 +1,9 @@
-//! How many different names events may lead to: a bound on what one template makes in a server.
+//! How many different names events may lead to: a bound on what one template makes in a server or on a disk.
 //!
 //! Guarantees: in a day, no more than this many names are admitted. Those that occurred in the last day stay admitted whatever comes. The
 //! names of one group get no more places than they leave to all others, and the first name of a group gets one as long as there is one.
-//! Memory is bounded by the number of names: two hashes for each, and at most as much for its group.
+//! What is there anyway is admitted without a place. Memory is bounded by the number of names: two hashes for each, at most as much for
+//! its group, and one for each name without a place.
 //!
 //! Does not know what a name stands for, and starts again at zero with the process.
 
@@ -21,14 +22,19 @@ const AHEAD_AFTER: Duration = Duration::from_secs(24 * 3600);
 type Hash = [u8; 16];
 
 /// See the module.
+#[derive(Debug)]
 pub struct Distinct {
     max: usize,
-    /// Hashes of the names that occurred since `turned`, and of those that occurred only before, with those of their groups.
-    recent: HashMap<Hash, Hash>,
-    earlier: HashMap<Hash, Hash>,
-    /// How many of both each group has.
+    /// Hashes of the names that occurred since `turned`, and of those that occurred only before, with those of their groups, or none
+    /// if they have no place.
+    recent: HashMap<Hash, Option<Hash>>,
+    earlier: HashMap<Hash, Option<Hash>>,
+    /// How many places each group has.
     held: HashMap<Hash, usize>,
-    turned: Monotonic,
+    /// How many places are taken, and how many names have none.
+    taken: usize,
+    without: usize,
+    turned: Option<Monotonic>,
     told: bool,
 }
 
@@ -50,7 +56,7 @@ impl Distinct {
     /// No names yet, of at most `max`.
     pub fn new(max: usize) -> Distinct {
         let (recent, earlier, held) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Distinct { max, recent, earlier, held, turned: Monotonic(0), told: false }
+        Distinct { max, recent, earlier, held, taken: 0, without: 0, turned: None, told: false }
     }
 
     /// How many there may be.
@@ -60,7 +66,7 @@ impl Distinct {
 
     /// Whether events may lead to this name of a group.
     pub fn admit(&mut self, group: &[u8], name: &[u8], now: Monotonic) -> bool {
-        if now.since(self.turned) >= FORGOTTEN_AFTER {
+        if now.since(*self.turned.get_or_insert(now)) >= FORGOTTEN_AFTER {
             self.turn(now);
         }
         let name = hash(name);
@@ -72,26 +78,43 @@ impl Distinct {
             return true;
         }
         let group = hash(group);
-        let free = self.max.saturating_sub(self.recent.len() + self.earlier.len());
+        let free = self.max.saturating_sub(self.taken);
         let held = self.held.get(&group).copied().unwrap_or(0);
         let is_admitted = free > 0 && (held == 0 || held < free);
         if is_admitted {
-            self.recent.insert(name, group);
+            self.recent.insert(name, Some(group));
             self.held.insert(group, held + 1);
+            self.taken += 1;
         }
         is_admitted
+    }
+
+    /// Notes that a name without a place is there, so that it is admitted from now on.
+    pub fn is_there(&mut self, name: &[u8]) {
+        let name = hash(name);
+        // It may have got a place since it was asked for.
+        let is_known = self.recent.contains_key(&name) || self.earlier.contains_key(&name);
+        if !is_known && self.without < self.max {
+            self.recent.insert(name, None);
+            self.without += 1;
+        }
     }
 
     /// Forgets what did not occur since the last time.
     fn turn(&mut self, now: Monotonic) {
         let forgotten = std::mem::replace(&mut self.earlier, std::mem::take(&mut self.recent));
         for group in forgotten.into_values() {
+            let Some(group) = group else {
+                self.without -= 1;
+                continue;
+            };
+            self.taken -= 1;
             if let Some(held) = self.held.get_mut(&group) {
                 *held -= 1;
             }
         }
         self.held.retain(|_, held| *held > 0);
-        (self.turned, self.told) = (now, false);
+        (self.turned, self.told) = (Some(now), false);
     }
 
     /// Whether it is to be said that a name was not admitted: for the first time in a while.
@@ -121,8 +144,33 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_there_are_known_without_a_place_and_are_bounded() {
+        let mut names = Distinct::new(2);
+        assert!(names.admit(b"a", b"a", day(0)) && names.admit(b"b", b"b", day(0)));
+        for name in [b"c", b"d", b"e"] {
+            assert!(!names.admit(name, name, day(0)));
+            names.is_there(name);
+        }
+        let mut known = |day| [b"c", b"d", b"e"].map(|name| names.admit(name, name, day));
+        assert_eq!((known(day(0)), known(day(1))), ([true, true, false], [true, true, false]));
+        assert_eq!(known(day(3)), [true; 3], "the third one takes a place that is free by then");
+    }
+
+    #[test]
+    fn name_that_has_a_place_keeps_it_when_it_is_there() {
+        let mut names = Distinct::new(1);
+        assert!(names.admit(b"a", b"a", day(0)));
+        names.is_there(b"a");
+        assert!(!names.admit(b"b", b"b", day(0)));
+        assert!(!names.admit(b"b", b"b", day(1)), "`a` is known for a day at least");
+        names.is_there(b"a");
+        assert!(names.admit(b"b", b"b", day(2)), "the place is free again");
+    }
+
+    #[test]
     fn it_is_said_once_in_a_while_that_no_place_is_left() {
         let mut names = Distinct::new(1);
+        names.admit(b"a", b"a", day(0));
         assert!(names.is_news() && !names.is_news());
         names.admit(b"a", b"a", day(1));
         assert!(names.is_news());

@@ -4,8 +4,8 @@
 //! others go on without it. Meanwhile nothing else is tried at its path. If it answers late, its result is used. If it makes no step
 //! for [`ROUND`], its path is set aside with everything below it until it answers, and everything beside it is looked at. After
 //! [`ROUNDS`] of these, that is told and counted. In case something else is at the path by then, it is tried again after growing
-//! pauses. The second path that hangs in a tree sets the whole tree aside, and the fourth name in a directory the directory. At most [`LEFT_MAX`] jobs are left alone; with more, the
-//! input waits.
+//! pauses. The second path that hangs in a tree sets the whole tree aside, and the fourth name in a directory the directory. At most
+//! [`LEFT_MAX`] jobs are left alone; with more, the input waits.
 //!
 //! Does not cancel a job: the kernel cannot.
 
@@ -151,10 +151,13 @@ impl<T> Work<T> {
     }
 }
 
+/// What completes when the thread of a job is done.
+type Job = Pin<Box<dyn Future<Output = ()>>>;
+
 /// A job that is left alone.
 pub struct Late<T> {
     work: Arc<Work<T>>,
-    job: Pin<Box<dyn Future<Output = ()>>>,
+    job: Job,
 }
 
 impl<T> Late<T> {
@@ -247,22 +250,12 @@ impl<E: Env> Patience<E> {
             lock(&theirs.parts).has_begun = true;
             work(&theirs);
         };
-        let mut job: Pin<Box<dyn Future<Output = ()>>> = Box::pin(self.env.blocking_in(Pool::Files, run));
+        let mut job: Job = Box::pin(self.env.blocking_in(Pool::Files, run));
         let (most, mut before) = match limit {
             Limit::Part(most) | Limit::Step(most) => (most, 0),
         };
         loop {
-            let is_over = or(
-                async {
-                    job.as_mut().await;
-                    true
-                },
-                async {
-                    self.env.sleep(most).await;
-                    false
-                },
-            );
-            if is_over.await {
+            if self.is_over_within(&mut job, most).await {
                 return (mem::take(&mut lock(&shared.parts).done), None);
             }
             let mut parts = lock(&shared.parts);
@@ -278,6 +271,18 @@ impl<E: Env> Patience<E> {
                 return (done, Some(Late { work: shared, job }));
             }
         }
+    }
+
+    async fn is_over_within(&self, job: &mut Job, most: Duration) -> bool {
+        let over = async {
+            job.as_mut().await;
+            true
+        };
+        let timeout = async {
+            self.env.sleep(most).await;
+            false
+        };
+        or(over, timeout).await
     }
 
     /// Runs one piece of work at `path`; nothing if it hangs, or if the path is set aside.
@@ -323,17 +328,7 @@ impl<E: Env> Patience<E> {
         let (mut take, mut silent, mut steps) = (Some(take), 0, work.steps.count());
         loop {
             let begun = self.env.now();
-            let is_over = or(
-                async {
-                    job.as_mut().await;
-                    true
-                },
-                async {
-                    self.env.sleep(ROUND).await;
-                    false
-                },
-            );
-            if is_over.await {
+            if self.is_over_within(&mut job, ROUND).await {
                 break;
             }
             // If the whole process stood still, so did the thread.

@@ -3,9 +3,10 @@
 //! Guarantees: those of the parent module for a delivery. Blocks the executor only for writes into the page cache. Knows
 //! neither journal nor locks.
 
-use super::admitted::{Admitted, Wanted, is_chosen};
+use super::admitted::{Admitted, Wanted};
 use super::template::PathTemplate;
 use super::writer::{self, Group, Now, Refused, Writer};
+use crate::outputs::distinct::is_date_counted;
 use crate::outputs::encoding::Encoding;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -331,7 +332,7 @@ impl<E: Env> FileOutput<E> {
 
     /// Whether an event may have the file at `path`, as far as the number of paths goes: why not. One that is there is not made.
     async fn admit(&mut self, event: &Event<'_>, path: &[u8]) -> Result<Result<(), Rc<str>>, String> {
-        let is_dated = self.template.has_dates() && is_chosen(event.timestamp, self.context.env.wall());
+        let is_dated = self.template.has_dates() && is_date_counted(event.timestamp, self.context.env.wall());
         if !self.template.has_fields() && !is_dated {
             return Ok(Ok(()));
         }
