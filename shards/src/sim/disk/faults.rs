@@ -157,6 +157,16 @@ impl SimDisk {
         };
     }
 
+    /// The same only for listing the names in this directory: as if they were very many.
+    pub fn hang_lists(&self, directory: &Path, hanging: bool) {
+        let mut state = self.state();
+        state.hanging_changes += 1;
+        match hanging {
+            true => state.unlisted.insert(directory.to_path_buf()),
+            false => state.unlisted.remove(directory),
+        };
+    }
+
     /// How often what hangs has changed.
     pub(in super::super) fn hanging_changes(&self) -> u64 {
         self.state().hanging_changes

@@ -155,9 +155,18 @@ impl SimDisk {
 
     /// The same for a call that passes `path`, which may hang.
     fn passing(&self, call: &str, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        self.passing_unless(call, path, State::hangs)
+    }
+
+    fn passing_unless(
+        &self,
+        call: &str,
+        path: &Path,
+        hangs: fn(&State, &Path) -> bool,
+    ) -> io::Result<MutexGuard<'_, State>> {
         loop {
             let state = self.blocking(call)?;
-            if self.process.is_none() || !state.hangs(path) {
+            if self.process.is_none() || !hangs(&state, path) {
                 return Ok(state);
             }
             drop(state);
@@ -269,7 +278,8 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut state = self.passing("list", directory)?;
+        let hangs = |state: &State, path: &Path| state.hangs(path) || state.list_hangs(path);
+        let mut state = self.passing_unless("list", directory, hangs)?;
         let id = state.find(directory)?;
         state.permitted(id)?;
         let names = state.directory(id)?.names.clone();

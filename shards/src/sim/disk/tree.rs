@@ -92,6 +92,8 @@ pub(in super::super) struct State {
     pub(super) blocked: BTreeSet<String>,
     /// Paths that calls do not pass, and how often these changed.
     pub(super) hanging: BTreeSet<PathBuf>,
+    /// Directories whose names are not listed for now.
+    pub(super) unlisted: BTreeSet<PathBuf>,
     pub(super) hanging_changes: u64,
     /// Pages that are not in memory.
     pub(super) absent: BTreeSet<(Id, u64)>,
@@ -126,6 +128,7 @@ impl State {
             blocking_forbidden: false,
             blocked: BTreeSet::new(),
             hanging: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
             hanging_changes: 0,
             absent: BTreeSet::new(),
             wall: Timestamp(0),
@@ -267,6 +270,13 @@ impl State {
     pub(super) fn hangs(&self, path: &Path) -> bool {
         let is_below = |path: &Path| self.hanging.iter().any(|hanging| path.starts_with(hanging));
         !self.hanging.is_empty() && (is_below(path) || self.place(path, true).is_ok_and(|(_, real)| is_below(&real)))
+    }
+
+    /// Whether listing the names in `path` waits.
+    pub(super) fn list_hangs(&self, path: &Path) -> bool {
+        let is_it =
+            |unlisted: &PathBuf| self.find(unlisted).is_ok_and(|one| self.find(path).is_ok_and(|other| one == other));
+        self.unlisted.iter().any(is_it)
     }
 
     /// Whether a call on an open file waits.

@@ -51,7 +51,9 @@ impl<E: Env> Home<'_, E> {
             let (done, late) = self.owner.patience.attend(SLOW, work).await;
             self.read_mail();
             let mut left = batch.into_iter().skip(done.len());
-            if let (Some(late), Some(slow)) = (late, left.next()) {
+            if let Some(late) = late
+                && let Some(slow) = left.next()
+            {
                 self.leave_file(slow, late);
             }
             left.for_each(|unknown| self.must_follow(unknown));

@@ -107,6 +107,24 @@ fn holes_are_filled_after_a_restart() {
     });
 }
 
+/// Several looks are needed for directories with many names. Each directory is looked at before anything is followed.
+#[test]
+fn first_look_reaches_every_directory() {
+    check(&["/log/*/*.log"], |world| {
+        world.settings.start_at = StartAt::End;
+        for directory in 0..6 {
+            world.outside.create_dir_all(format!("/log/{directory}")).expect("made");
+            (0..30).for_each(|file| world.append(&format!("/log/{directory}/{file}.log"), "old\n"));
+        }
+        world.start();
+        world.wait(10);
+        world.append("/log/0/new.log", "new\n");
+        world.wait_for(1);
+        world.wait(3);
+        world.expect(&["new".to_owned()]);
+    });
+}
+
 #[test]
 fn start_at_end_never_reads_what_existed() {
     check(&["/log/*.log"], |world| {
