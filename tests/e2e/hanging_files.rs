@@ -116,3 +116,25 @@ fn directory_that_hangs_delays_no_other_file_and_no_stop() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     case.write("answer", b"");
 }
+
+/// The program of the file system dies, and the mount point is free again some time later.
+#[test]
+fn directory_that_hung_is_read_after_its_file_system_went() {
+    if !may_hang("a directory whose file system goes") {
+        return;
+    }
+    let mut hanging = Hanging::start("hung", &["logs/**/*.log"], "logs/dead/mount", "");
+    hanging.goes_on();
+    hanging.product.wait_for_log(&["no answer for 10 seconds", "logs/dead/mount"]);
+    hanging.case.write("answer", b"");
+    hanging.product.wait_for_log(&["logs/dead/mount: the directory cannot be looked at", "retrying"]);
+    let pid = hanging.product.id().to_string();
+    let mut unmount = Command::new("nsenter");
+    unmount.args(["-m", "-t", &pid, "umount", "-l"]).arg(hanging.case.path("logs/dead/mount"));
+    assert!(unmount.status().expect("a status").success());
+    let (from, to) = (hanging.written + 1, hanging.written + 100);
+    hanging.case.write("logs/dead/mount/back.log", &block(from, to));
+    hanging.count.wait(to, &mut hanging.product);
+    let Hanging { case, product, .. } = hanging;
+    product.finish(&case.output(), to);
+}

@@ -3,7 +3,7 @@
 //! Guarantees: no component and no source can use all of the queue. What one may hold depends on what is free: a component at
 //! most [`SHARE_OF_FREE`] times the bytes that remain free, and a source at most half of the bytes that its component may still
 //! use. So each one that waits leaves space for the next one. Whoever holds nothing may store a letter if the queue has
-//! space for it. Counts what the segments on disk hold, also those of earlier starts.
+//! space for it, and a source that holds little has space of its own when the share of its component is used up. Counts what the segments on disk hold, also those of earlier starts.
 //!
 //! Bounded: a segment distinguishes [`SOURCES_OF_SEGMENT_MAX`] sources; the letters of all others count as those of one. Does
 //! not read files, and does not decide what happens to a letter that is not admitted: the store does.
@@ -16,6 +16,12 @@ use std::sync::Arc;
 /// How many times what is free a component may hold. The first one can then use two thirds of the queue, the next one two thirds
 /// of the rest, and so on. The first source of a component can use two fifths of the queue, the next one two fifths of that.
 pub const SHARE_OF_FREE: u64 = 2;
+
+/// The same for a component that is over its share, of sources that hold little, because others used what was free.
+const SHARE_FOR_FEW: u64 = 8 * SHARE_OF_FREE;
+
+/// Which part of what is free such a source may hold.
+const FEW_OF_FREE: u64 = 32;
 
 /// Sources that are distinguished in one segment. A stranger decides how many there are.
 pub const SOURCES_OF_SEGMENT_MAX: usize = 1024;
@@ -97,10 +103,12 @@ impl Shares {
     pub fn admits(&self, owner: Owner, bytes: u64, free: u64) -> bool {
         let Some(left) = free.checked_sub(bytes) else { return false };
         let Some(held) = self.components.get(&owner.component).filter(|held| held.bytes > 0) else { return true };
-        let share = SHARE_OF_FREE.saturating_mul(left);
-        let Some(rest) = share.checked_sub(held.bytes + bytes) else { return false };
         let of_source = held.sources.get(&owner.source).copied().unwrap_or(0);
-        owner.source == Source::None || of_source == 0 || of_source + bytes <= rest / 2
+        let (of_component, of_source, is_known) = (held.bytes + bytes, of_source + bytes, owner.source != Source::None);
+        let rest = SHARE_OF_FREE.saturating_mul(left).checked_sub(of_component);
+        let has_share = rest.is_some_and(|rest| !is_known || of_source == bytes || of_source <= rest / 2);
+        let is_few = is_known && of_source <= left / FEW_OF_FREE && of_component <= SHARE_FOR_FEW.saturating_mul(left);
+        has_share || is_few
     }
 
     /// Records that a letter was added to the open segment.
@@ -261,6 +269,28 @@ mod tests {
         assert!(all[0] / 1000 == 400 && all.iter().all(|added| *added >= 2 * LETTER), "{all:?}");
         let other = shares.owner_of(ComponentKind::Output, "es", b"");
         assert!(fill(&mut shares, other) > QUEUE / 10, "the component left space for others");
+    }
+
+    #[test]
+    fn source_that_holds_little_has_space_although_others_used_the_share_of_its_component() {
+        let mut shares = Shares::default();
+        let mut owner = |component: &str, source: &[u8]| shares.owner_of(ComponentKind::Output, component, source);
+        let (eve, ann, web) = (owner("search", b"eve"), owner("search", b"ann"), owner("web", b""));
+        let unknown = owner("search", b"");
+        for _ in 0..3 {
+            fill(&mut shares, eve);
+            fill(&mut shares, unknown);
+            fill(&mut shares, web);
+        }
+        let before = QUEUE - shares.holders().iter().map(|holder| holder.bytes).sum::<u64>();
+        assert_eq!((fill(&mut shares, eve), fill(&mut shares, web)), (0, 0), "their shares are used up");
+        assert!(fill(&mut shares, ann) >= 5 * LETTER, "{before} bytes are free");
+        for number in 0..5000_u64 {
+            let one = shares.owner_of(ComponentKind::Output, "search", &number.to_le_bytes());
+            fill(&mut shares, one);
+        }
+        let left = QUEUE - shares.holders().iter().map(|holder| holder.bytes).sum::<u64>();
+        assert!(left > before / 4, "sources without number leave {left} of {before} bytes");
     }
 
     #[test]

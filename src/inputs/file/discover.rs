@@ -201,6 +201,8 @@ pub struct Listed {
     pub directories: Vec<Below>,
     /// Links that are not followed.
     pub links: LinksSeen,
+    /// A subdirectory that cannot be looked at now, for example because its file server is gone. Nothing changes here when it can.
+    pub failed: Option<(PathBuf, io::Error)>,
     /// Number of names and of subdirectories that are new and not among these, because there are too many.
     pub more: u64,
     /// The same of names that are refused because of links.

@@ -7,10 +7,12 @@
 
 use super::super::identity::{Inode, Memory};
 use super::super::scout::{Place, Scout, Spot};
-use super::{Below, Entry, Found, LinksSeen, Listed, REFUSED_MAX, Request, Scope, Stamp, entry};
+use super::{Below, Entry, Found, LinksSeen, Listed, REFUSED_MAX, Request, Scope, Stamp, entry, is_absent};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::PathBuf;
 use tailwater_shards::env::located::Located;
 use tailwater_shards::env::{DirEntry, Disk, FileKind, Stat};
 
@@ -36,6 +38,8 @@ pub(super) struct Listing<'a, D: Disk> {
     entries: Vec<Entry>,
     directories: Vec<Below>,
     links: LinksSeen,
+    /// A subdirectory that cannot be looked at now.
+    failed: Option<(PathBuf, io::Error)>,
     /// Number of new names and subdirectories of each user.
     owners: HashMap<u32, u64>,
     pub(super) visited: usize,
@@ -64,6 +68,7 @@ impl<'a, D: Disk> Listing<'a, D> {
             entries: Vec::new(),
             directories: Vec::new(),
             links: LinksSeen::default(),
+            failed: None,
             owners: HashMap::new(),
             visited: 0,
             new: 0,
@@ -195,10 +200,12 @@ impl<'a, D: Disk> Listing<'a, D> {
             return;
         }
         self.scout.step(&self.request.directory, name);
-        if let Ok(stat) = self.place.handle.stat_name(name)
-            && stat.kind == FileKind::Directory
-        {
-            self.add_directory(Below { path, link: None, owner: stat.owner });
+        match self.place.handle.stat_name(name) {
+            Ok(stat) if stat.kind == FileKind::Directory => {
+                self.add_directory(Below { path, link: None, owner: stat.owner });
+            }
+            Err(error) if !is_absent(&error) => self.failed = Some((path, error)),
+            _ => {}
         }
     }
 
@@ -222,6 +229,7 @@ impl<'a, D: Disk> Listing<'a, D> {
             entries: self.entries,
             directories: self.directories,
             links: self.links,
+            failed: self.failed,
             more: self.more,
             more_refused: self.refused.saturating_sub(REFUSED_MAX),
             next: (last < self.new).then_some(last),

@@ -76,8 +76,11 @@ impl<E: Env> Home<'_, E> {
     }
 
     async fn apply_listed(&mut self, path: PathBuf, scope: Scope, listed: Listed, more: &mut Vec<PathBuf>) {
-        let Listed { stamp, gone, entries, directories, links, more: others, more_refused, next } = listed;
+        let Listed { stamp, gone, entries, directories, links, failed, more: others, more_refused, next } = listed;
         self.told.forget(&path);
+        if let Some((below, error)) = &failed {
+            self.tell_once(below, error, "the directory cannot be looked at", "check its file system; retrying");
+        }
         self.note_links(&path, links, more_refused);
         self.renew_watch(&path, stamp);
         let is_scanned = self.directories.contains_key(&path);
@@ -89,7 +92,7 @@ impl<E: Env> Home<'_, E> {
         directory.crowded = others;
         directory.skip = next.unwrap_or(0);
         if scope == Scope::All {
-            directory.stamp = Some(stamp);
+            directory.stamp = Some(if failed.is_some() { stamp.unsettled() } else { stamp });
         }
         let before = (directory.names.len(), directory.below.len());
         for below in directories {
