@@ -116,6 +116,30 @@ fn rotated_files_keep_their_room() {
 }
 
 /// Positions do not grow with the number of names, but what is counted does.
+/// In a directory where everybody may write.
+#[test]
+fn files_of_one_user_leave_room_for_those_of_others_in_the_same_directory() {
+    check(&["/log/*/*.log*"], |world| {
+        world.room = 100_000;
+        eve(world, 0..450);
+        world.start();
+        world.wait(5);
+        // While they are renamed, they may use more.
+        for file in read_of_eve(world) {
+            let path = format!("/log/eve/{file}.log");
+            world.rename(&path, &format!("{path}.{}", "9".repeat(200)));
+        }
+        world.wait(5);
+        world.append("/log/eve/ann.log", "first\n");
+        world.outside.set_owner("/log/eve/ann.log", 1001).expect("given");
+        wait_for_line(world, "first");
+        world.rename("/log/eve/ann.log", "/log/eve/ann.log.1");
+        world.append("/log/eve/ann.log", "second\n");
+        world.outside.set_owner("/log/eve/ann.log", 1001).expect("given");
+        wait_for_line(world, "second");
+    });
+}
+
 #[test]
 fn more_names_of_followed_files_leave_room_for_others() {
     check(&["/log/*/*.log"], |world| {
