@@ -142,7 +142,7 @@ impl Template {
     }
 
     /// The names of the fields that it contains, as they are written in an event's line.
-    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn fields(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().filter_map(|part| match part {
             Part::Field(name) => Some(name.as_slice()),
             _ => None,

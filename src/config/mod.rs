@@ -32,6 +32,7 @@ pub mod raw;
 mod readable;
 pub mod recover;
 pub mod room;
+mod shares;
 mod summary;
 pub mod sums;
 pub mod timezone;
@@ -154,6 +155,7 @@ fn load_with<E: Env>(
         let (plan, tree) = plan_of_tree::<E>(root, here, &mut problems)?;
         meetings::check::<E>(&plan, &tree, disk, &mut problems);
         conflicts::check::<E>(&plan, &tree, &mut problems);
+        shares::check::<E>(&plan, &tree, &mut problems);
         doubts(&plan, &tree, &mut problems);
         if let Some(disk) = disk {
             files::check(&plan, &tree, root, disk, &mut problems);

@@ -23,14 +23,29 @@ pub enum LettersFull {
     DropNewest,
 }
 
+/// Whose an event is, by its fields.
+#[derive(Clone, Debug)]
+pub struct Owner(Template);
+
+impl Owner {
+    /// Replaces `out` by who that is. Never empty: nobody's share is that of the whole output.
+    pub fn of(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        out.clear();
+        self.0.render(event, out);
+        if out.is_empty() {
+            out.extend_from_slice(UNKNOWN);
+        }
+    }
+}
+
 /// The dead letters of an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetters {
     /// What happens when the output has used up its share of the dead letter queue. Default: what `dlq.when_full` says.
     pub when_full: Option<LettersFull>,
-    /// Whose dead letters they are, by fields of the event, such as `{{ file }}`: each value gets a share of what the output may use.
-    /// Choose a field that events cannot set. Needs `when_full: drop_newest`.
+    /// Whose dead letters they are, by fields of the event, such as `{{ file }}`: each value gets a share of what the output may use,
+    /// and of the places of `max_paths` or `max_indexes`. Choose a field that events cannot set. Needs `when_full: drop_newest`.
     #[serde(deserialize_with = "marked::optional")]
     pub share_by: Option<String>,
 }
@@ -63,9 +78,14 @@ impl DeadLetters {
         }
     }
 
+    /// Whose events are; none if they are all of the output.
+    pub fn owner(&self) -> Option<Owner> {
+        self.share_by.as_deref().and_then(|text| Template::parse(text).ok()).map(Owner)
+    }
+
     /// The same output, which tells whose events its dead letters are.
     pub fn of<E: Env>(&self, spec: Arc<dyn OutputSpec<E>>) -> Arc<dyn OutputSpec<E>> {
-        match self.share_by.as_deref().and_then(|text| Template::parse(text).ok()) {
+        match self.owner() {
             Some(owner) => Arc::new(Shared { spec, owner }),
             None => spec,
         }
@@ -75,7 +95,7 @@ impl DeadLetters {
 /// An output whose dead letters have owners.
 struct Shared<E: Env> {
     spec: Arc<dyn OutputSpec<E>>,
-    owner: Template,
+    owner: Owner,
 }
 
 impl<E: Env> OutputSpec<E> for Shared<E> {
@@ -87,12 +107,8 @@ impl<E: Env> OutputSpec<E> for Shared<E> {
         self.spec.open(context, resume)
     }
 
-    /// Never empty: the share of an output is none of an event's.
     fn owner_of(&self, event: &Event<'_>, out: &mut Vec<u8>) {
-        self.owner.render(event, out);
-        if out.is_empty() {
-            out.extend_from_slice(UNKNOWN);
-        }
+        self.owner.of(event, out);
     }
 }
 

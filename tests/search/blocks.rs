@@ -36,7 +36,7 @@ fn blocked_events_wait_until_the_block_is_removed() {
     }
 }
 
-/// One user names indexes that are closed, or blocked. The events of another user wait for a while, and then no longer.
+/// One user names indexes that are closed, blocked, or without a shard. The events of another user wait for a while, and then no longer.
 #[test]
 fn index_that_an_event_chose_and_that_is_blocked_stops_no_other() {
     let search = steady().search();
@@ -45,10 +45,13 @@ fn index_that_an_event_chose_and_that_is_blocked_stops_no_other() {
     }
     search.ask("POST", "/chosen-closed/_close", None);
     search.block("chosen-blocked", "write", true);
+    let nowhere = json!({"settings": {"index.routing.allocation.require._name": "nowhere"}});
+    search.ask("PUT", "/chosen-red?wait_for_active_shards=0", Some(&nowhere));
+    // The server waits for a third of `timeout` before it says that the shard is missing.
     let output = to_index(&steady().url(), "chosen-{{ svc }}", ", batch: {max_age: 50ms}");
     let scene = Scene::new(Case::new("chosen"), "{type: stdin, parse: json}", &[("out", output)]);
     let (mut product, mut input) = Product::start_piped(&scene.case, &scene.config);
-    ["index_closed_exception", "cluster_block_exception", "similar lines", "dead letter"]
+    ["index_closed_exception", "cluster_block_exception", "unavailable_shards", "similar lines", "dead letter"]
         .into_iter()
         .for_each(|part| product.expect(part));
     let mut send = |svc: &str| writeln!(input, "{{\"svc\":\"{svc}\"}}").expect("a line");
@@ -60,20 +63,20 @@ fn index_that_an_event_chose_and_that_is_blocked_stops_no_other() {
     };
     send("good");
     sent(&mut product, 1, 0);
-    for svc in ["closed", "blocked", "good"] {
+    for svc in ["closed", "red", "blocked", "good"] {
         send(svc);
     }
-    sent(&mut product, 2, 2);
-    for svc in ["good", "closed", "blocked"] {
+    sent(&mut product, 2, 3);
+    for svc in ["good", "red", "closed", "blocked"] {
         send(svc);
     }
-    sent(&mut product, 3, 4);
+    sent(&mut product, 3, 6);
     search.ask("POST", "/chosen-closed/_open", None);
     search.block("chosen-blocked", "write", false);
     for svc in ["closed", "blocked"] {
         send(svc);
     }
-    sent(&mut product, 5, 4);
+    sent(&mut product, 5, 6);
     drop(input);
     assert_eq!(product.wait().code(), Some(0));
 }

@@ -315,7 +315,7 @@ pub enum WalError {
     /// A sync or write failed: bytes may be lost, so nothing more can be guaranteed. The process must stop, and recovery
     /// follows.
     #[error(
-        "{what} of {path} failed: {source}; nothing was acknowledged that is not durable: check the disk and restart"
+        "{what} of {path} failed: {source}{}; nothing was acknowledged that is not durable: check the disk and restart", next_step(.source)
     )]
     Poisoned {
         /// The call that failed.

@@ -27,7 +27,7 @@ mod body;
 
 use crate::net::reply::Reply;
 use crate::outputs::requests::meaning::{self, Meaning, Row, decide, explained};
-use crate::outputs::requests::{Items, Verdict, verdict_of};
+use crate::outputs::requests::{BarredItem, Items, Verdict, verdict_of};
 use body::{Answer, Item, ItemResult, Limits, Listed, Refusal, Unread};
 use memchr::memmem::{find, find_iter};
 use std::cmp::Ordering;
@@ -163,9 +163,10 @@ fn sort(items: Vec<Item>) -> Items {
     for (place, item) in items.into_iter().enumerate() {
         match item.meaning {
             Meaning::Taken => {}
-            Meaning::Wait | Meaning::Barred => {
-                if item.meaning == Meaning::Barred {
-                    sorted.barred.push((place, explained(item.row, reason(&item))));
+            Meaning::Wait | Meaning::Barred | Meaning::Late => {
+                if item.meaning != Meaning::Wait {
+                    let (why, is_late) = (explained(item.row, reason(&item)), item.meaning == Meaning::Late);
+                    sorted.barred.push(BarredItem { place, why, is_late });
                 }
                 if sorted.retry.is_empty() {
                     sorted.error = explained(item.row, reason(&item));

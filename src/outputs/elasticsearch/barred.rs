@@ -1,12 +1,18 @@
-//! Indexes for which the server accepts nothing for now, although it accepts events of others: closed, blocked, missing, or forbidden to
-//! the output's user.
+//! Indexes for which the server accepts nothing for now, although it accepts events of others: closed, blocked, missing, without an
+//! active shard, or forbidden to the output's user.
 //!
 //! Guarantees: if events choose the index, the output waits for such indexes for [`WAIT`] in [`WAIT_AGAIN`] at most, all of them together.
 //! Then their events are dead letters until the index accepts one again. An index is given up only if the server accepts others: one
 //! since it was refused first, or one before, if it never accepted any itself. So a server that accepts nothing any more makes the output
-//! wait, whatever it says about each index. Memory is bounded by [`INDEXES_MAX`] and [`GOOD_MAX`].
+//! wait, whatever it says about each index.
 //!
-//! Does not read responses, and does not know which indexes events choose.
+//! All that is delivered may be for such indexes, so that nothing else can show what the server accepts. Therefore, whenever it accepted
+//! nothing for [`ALONE`], the output looks at what comes next: for [`LOOK`], events of refused indexes are dead letters.
+//!
+//! A server takes its time to say that a shard is missing, and all events of the request wait for that. So for an index that was given up
+//! because of it, events are sent only every [`ASK_EVERY`], those for all such indexes at the same moment.
+//!
+//! Memory is bounded by [`INDEXES_MAX`] and [`GOOD_MAX`]. Does not read responses, and does not know which indexes events choose.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,6 +23,13 @@ pub const WAIT: Duration = if cfg!(test) { Duration::from_millis(300) } else { D
 
 /// How long it does not wait again after that, and how long an index without events is remembered.
 pub const WAIT_AGAIN: Duration = Duration::from_secs(600);
+
+/// How long an output waits for a server that accepts nothing, and how long it looks then whether it accepts what comes next.
+pub const ALONE: Duration = if cfg!(test) { Duration::from_millis(2400) } else { WAIT_AGAIN };
+pub const LOOK: Duration = if cfg!(test) { Duration::from_millis(600) } else { Duration::from_secs(60) };
+
+/// How often the server is asked about indexes of which it says late that it accepts nothing.
+pub const ASK_EVERY: Duration = if cfg!(test) { Duration::from_millis(600) } else { Duration::from_secs(60) };
 
 /// Maximum number of indexes that are remembered to be refused. There are no more in an output, unless it has several in turn.
 const INDEXES_MAX: usize = 1024;
@@ -29,11 +42,27 @@ const GOOD_MAX: usize = 256;
 pub enum Fate {
     /// They are sent again.
     Again,
-    /// They become dead letters.
+    /// They become dead letters: the server accepts others.
     Rejected {
         /// Whether that is so from now on.
         is_news: bool,
     },
+    /// They become dead letters: the server accepts nothing, and what comes next shows whether it would.
+    PassedOver {
+        /// Whether that is so from now on.
+        is_news: bool,
+    },
+}
+
+/// What to do with events of an index before they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn<'a> {
+    /// They are sent.
+    Send,
+    /// They are sent, and it matters whether one is accepted.
+    Ask,
+    /// They become dead letters for this reason.
+    HoldBack(&'a str),
 }
 
 /// An index that is refused.
@@ -43,20 +72,32 @@ struct Refused {
     /// Whether it accepted events before.
     was_good: bool,
     is_given_up: bool,
+    /// Why, if the server said it late.
+    late: Option<String>,
+}
+
+/// A time in which the server accepted nothing.
+#[derive(Clone, Copy)]
+struct Nothing {
+    since: Monotonic,
+    looks_since: Option<Monotonic>,
 }
 
 /// See the module. A key stands for an index.
 #[derive(Default)]
 pub struct Barred {
     waits_since: Option<Monotonic>,
+    nothing: Option<Nothing>,
     refused: HashMap<Vec<u8>, Refused>,
     /// When each of the others accepted something last.
     good: HashMap<Vec<u8>, Monotonic>,
+    asked: Option<Monotonic>,
 }
 
 impl Barred {
     /// Records that an index accepted an event. Returns whether its events were dead letters before.
     pub fn accepted(&mut self, key: &[u8], now: Monotonic) -> bool {
+        self.nothing = None;
         if let Some(last) = self.good.get_mut(key) {
             *last = now;
             return false;
@@ -70,33 +111,81 @@ impl Barred {
         self.refused.remove(key).is_some_and(|refused| refused.is_given_up)
     }
 
-    /// Records that the server refused an event because of its index, and decides what happens to it.
-    pub fn refused(&mut self, key: &[u8], now: Monotonic) -> Fate {
+    /// Records that the server refused an event because of its index, and decides what happens to it. `late` is the reason, if the
+    /// server took its time to say it.
+    pub fn refused(&mut self, key: &[u8], late: Option<&str>, now: Monotonic) -> Fate {
+        let nothing = *self.nothing.get_or_insert(Nothing { since: now, looks_since: None });
         let was_good = self.good.remove(key).is_some();
         if self.refused.len() >= INDEXES_MAX && !self.refused.contains_key(key) {
             self.refused.retain(|_, refused| now.since(refused.seen) < WAIT_AGAIN);
         }
         let may_wait = self.may_wait(now);
         if self.refused.len() >= INDEXES_MAX && !self.refused.contains_key(key) {
-            let must_wait = may_wait || was_good || self.good.is_empty();
-            return if must_wait { Fate::Again } else { Fate::Rejected { is_news: false } };
+            let accepts_others = !was_good && !self.good.is_empty();
+            return match accepts_others && !may_wait {
+                true => Fate::Rejected { is_news: false },
+                false => self.wait_or_look(may_wait, nothing, now),
+            };
         }
-        let new = Refused { since: now, seen: now, was_good, is_given_up: false };
+        let new = Refused { since: now, seen: now, was_good, is_given_up: false, late: None };
         let refused = self.refused.entry(key.to_vec()).or_insert(new);
         if now.since(refused.seen) >= WAIT_AGAIN {
-            *refused = Refused { since: now, seen: now, is_given_up: false, ..*refused };
+            (refused.since, refused.is_given_up) = (now, false);
         }
         refused.seen = now;
+        match late {
+            Some(why) if refused.late.is_none() => refused.late = Some(why.to_owned()),
+            Some(_) => {}
+            None => refused.late = None,
+        }
         if refused.is_given_up {
             return Fate::Rejected { is_news: false };
         }
-        let others_do =
+        let accepts_others =
             self.good.values().any(|last| *last >= refused.since) || (!refused.was_good && !self.good.is_empty());
-        if may_wait || !others_do {
-            return Fate::Again;
+        if may_wait || !accepts_others {
+            return self.wait_or_look(may_wait, nothing, now);
         }
         refused.is_given_up = true;
+        if late.is_some() && self.asked.is_none_or(|at| now.since(at) >= ASK_EVERY) {
+            self.asked = Some(now);
+        }
         Fate::Rejected { is_news: true }
+    }
+
+    /// What happens to an event that the output would wait for, in a time in which the server accepted nothing.
+    fn wait_or_look(&mut self, may_wait: bool, Nothing { since, looks_since }: Nothing, now: Monotonic) -> Fate {
+        if may_wait || now.since(since) < ALONE {
+            return Fate::Again;
+        }
+        let begun = looks_since.unwrap_or(now);
+        if now.since(begun) >= LOOK {
+            self.nothing = Some(Nothing { since: now, looks_since: None });
+            return Fate::Again;
+        }
+        self.nothing = Some(Nothing { since, looks_since: Some(begun) });
+        Fate::PassedOver { is_news: looks_since.is_none() }
+    }
+
+    /// Whether events of an index are sent. `now` is when their delivery began: all of its indexes are asked about if one is.
+    pub fn turn(&mut self, key: &[u8], now: Monotonic) -> Turn<'_> {
+        let Some(refused) = self.refused.get_mut(key) else { return Turn::Send };
+        let Some(why) = refused.late.as_deref().filter(|_| refused.is_given_up) else { return Turn::Send };
+        // It is as good as unknown.
+        if now.since(refused.seen) >= WAIT_AGAIN {
+            return Turn::Send;
+        }
+        if self.asked.is_none_or(|at| at == now || now.since(at) >= ASK_EVERY) {
+            self.asked = Some(now);
+            return Turn::Ask;
+        }
+        refused.seen = now;
+        Turn::HoldBack(why)
+    }
+
+    /// Whether an index may be held back.
+    pub fn is_empty(&self) -> bool {
+        self.refused.is_empty()
     }
 
     /// Whether the output may wait for an index now. Begins the wait if none began lately.
@@ -126,12 +215,12 @@ mod tests {
     fn index_that_never_accepted_an_event_is_given_up_when_others_did() {
         let mut barred = Barred::default();
         assert!(!barred.accepted(b"good", NOW));
-        assert_eq!(barred.refused(b"evil", NOW), Fate::Again);
-        assert_eq!(barred.refused(b"evil", after(1)), NEWS);
-        assert_eq!(barred.refused(b"evil", after(1)), Fate::Rejected { is_news: false });
-        assert_eq!(barred.refused(b"evil too", after(1)), NEWS, "no further wait soon");
+        assert_eq!(barred.refused(b"evil", None, NOW), Fate::Again);
+        assert_eq!(barred.refused(b"evil", None, after(1)), NEWS);
+        assert_eq!(barred.refused(b"evil", None, after(1)), Fate::Rejected { is_news: false });
+        assert_eq!(barred.refused(b"evil too", None, after(1)), NEWS, "no further wait soon");
         assert!(barred.accepted(b"evil", after(2)) && !barred.accepted(b"evil", after(2)));
-        assert_eq!(barred.refused(b"other", NOW.after(WAIT_AGAIN)), Fate::Again, "but later");
+        assert_eq!(barred.refused(b"other", None, NOW.after(WAIT_AGAIN)), Fate::Again, "but later");
     }
 
     #[test]
@@ -140,24 +229,73 @@ mod tests {
         for key in [b"a", b"b", b"c"] {
             barred.accepted(key, NOW);
         }
-        for round in 0..50 {
+        for round in 0..ALONE.as_millis() as u32 / WAIT.as_millis() as u32 {
             for key in [b"a", b"b", b"c"] {
-                assert_eq!(barred.refused(key, after(round)), Fate::Again, "{round}");
+                assert_eq!(barred.refused(key, None, after(round)), Fate::Again, "{round}");
             }
-            assert_eq!(barred.refused(b"new", after(round)), Fate::Again, "{round}");
+            assert_eq!(barred.refused(b"new", None, after(round)), Fate::Again, "{round}");
         }
         // One of them accepts events again, so the others are not refused because of the server.
-        barred.accepted(b"a", after(50));
-        assert_eq!(barred.refused(b"b", after(50)), Fate::Rejected { is_news: true });
+        let now = NOW.after(ALONE);
+        barred.accepted(b"a", now);
+        assert_eq!(barred.refused(b"b", None, now), NEWS);
     }
 
     #[test]
     fn server_that_never_accepted_anything_makes_the_output_wait() {
         let mut barred = Barred::default();
-        for round in 0..50 {
-            assert_eq!(barred.refused(b"a", after(round)), Fate::Again);
-            assert_eq!(barred.refused(b"b", after(round)), Fate::Again);
+        for round in 0..ALONE.as_millis() as u32 / WAIT.as_millis() as u32 {
+            assert_eq!(barred.refused(b"a", None, after(round)), Fate::Again);
+            assert_eq!(barred.refused(b"b", None, after(round)), Fate::Again);
         }
+    }
+
+    /// A delivery that holds nothing but such events tells nothing about the others behind it.
+    #[test]
+    fn output_looks_from_time_to_time_whether_the_server_accepts_what_comes_next() {
+        let mut barred = Barred::default();
+        let passed = |is_news| Fate::PassedOver { is_news };
+        // One that accepted events before, and one that never did.
+        barred.accepted(b"a", NOW);
+        let all = |barred: &mut Barred, now| [b"a", b"b"].map(|key| barred.refused(key, None, now));
+        assert_eq!(all(&mut barred, NOW), [Fate::Again; 2]);
+        let mut begin = NOW;
+        for _ in 0..3 {
+            let look = begin.after(ALONE);
+            assert_eq!(all(&mut barred, look), [passed(true), passed(false)]);
+            assert_eq!(all(&mut barred, look.after(LOOK / 2)), [passed(false); 2]);
+            // It was in vain.
+            begin = look.after(LOOK);
+            assert_eq!(all(&mut barred, begin), [Fate::Again; 2]);
+            assert_eq!(all(&mut barred, begin.after(ALONE / 2)), [Fate::Again; 2]);
+        }
+        let look = begin.after(ALONE);
+        assert_eq!(all(&mut barred, look), [passed(true), passed(false)]);
+        barred.accepted(b"c", look);
+        assert_eq!(all(&mut barred, look), [NEWS; 2], "the server accepts others");
+        assert_eq!(all(&mut barred, look.after(ALONE)), [Fate::Rejected { is_news: false }; 2]);
+    }
+
+    #[test]
+    fn server_is_seldom_asked_about_indexes_of_which_it_answers_late() {
+        let mut barred = Barred::default();
+        barred.accepted(b"good", NOW);
+        for key in [b"red1", b"red2"] {
+            assert_eq!(barred.refused(key, Some("no shard"), NOW), Fate::Again);
+            assert_eq!(barred.turn(key, NOW), Turn::Send, "it is waited for");
+            assert_eq!(barred.refused(key, Some("no shard"), after(1)), NEWS);
+        }
+        assert_eq!(barred.refused(b"closed", None, after(1)), NEWS);
+        let held = Turn::HoldBack("no shard");
+        let turns = |barred: &mut Barred, now| [&b"red1"[..], b"red2"].map(|key| barred.turn(key, now) == held);
+        assert_eq!(turns(&mut barred, after(1).after(ASK_EVERY / 2)), [true; 2]);
+        let ask = after(1).after(ASK_EVERY);
+        assert!(barred.turn(b"red1", ask) == Turn::Ask && barred.turn(b"red2", ask) == Turn::Ask, "all at once");
+        assert_eq!(turns(&mut barred, ask.after(ASK_EVERY / 2)), [true; 2]);
+        assert!([&b"closed"[..], b"good"].into_iter().all(|key| barred.turn(key, ask) == Turn::Send));
+        assert!(barred.accepted(b"red1", ask));
+        assert_eq!(turns(&mut barred, ask.after(ASK_EVERY / 2)), [false, true]);
+        assert_eq!(barred.turn(b"red2", ask.after(ASK_EVERY / 2).after(WAIT_AGAIN)), Turn::Send, "it is forgotten");
     }
 
     #[test]
@@ -169,10 +307,10 @@ mod tests {
         assert_eq!(barred.good.len(), GOOD_MAX);
         assert!(barred.good.contains_key(&4999_u64.to_le_bytes()[..]));
         for number in 10_000..20_000_u64 {
-            barred.refused(&number.to_le_bytes(), after(1));
+            barred.refused(&number.to_le_bytes(), None, after(1));
         }
         assert_eq!(barred.refused.len(), INDEXES_MAX);
-        barred.refused(b"new", NOW.after(WAIT_AGAIN * 2));
+        barred.refused(b"new", None, NOW.after(WAIT_AGAIN * 2));
         assert_eq!(barred.refused.len(), 1, "those without events are forgotten");
     }
 }

@@ -6,6 +6,7 @@
 
 use super::names::{Action, Indexes, Names};
 use crate::codec::template::Template;
+use crate::outputs::letters::Owner;
 use crate::outputs::requests::Verdict;
 use crate::outputs::requests::part::{Part, Slice};
 use memchr::memmem::find;
@@ -64,8 +65,8 @@ impl Bulk {
     }
 
     /// The same as a part of an output that has these counters and indexes.
-    pub fn of_output(self, counters: Arc<OutputCounters>, indexes: Arc<Indexes>) -> Bulk {
-        Bulk { counters, names: self.names.within(indexes), ..self }
+    pub fn of_output(self, counters: Arc<OutputCounters>, indexes: Arc<Indexes>, owner: Option<Owner>) -> Bulk {
+        Bulk { counters, names: self.names.within(indexes, owner), ..self }
     }
 
     /// Forgets which events were rendered.
@@ -75,7 +76,7 @@ impl Bulk {
     }
 
     /// See [`Names::settle`].
-    pub fn learn(&self, delivery: &Delivery<'_>, part: &Part, verdict: &mut Verdict, now: Monotonic) {
+    pub fn learn(&mut self, delivery: &Delivery<'_>, part: &Part, verdict: &mut Verdict, now: Monotonic) {
         self.names.settle(delivery, part, verdict, now);
     }
 

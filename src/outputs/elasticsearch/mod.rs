@@ -39,6 +39,7 @@ use names::Indexes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 use tailwater_shards::delivery::OutputFull;
 use tailwater_shards::dlq;
 use tailwater_shards::env::{Disk, Env, Monotonic, Timestamp};
@@ -144,6 +145,9 @@ pub struct Settings {
     pub dead_letters: DeadLetters,
 }
 
+/// How long the server waits for a shard or a new index, whatever is configured: all events of the request wait meanwhile.
+const SERVER_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Maximum number of indexes, whatever is configured: up to 150 bytes of memory for each.
 const INDEXES_MAX: u32 = 100_000;
 
@@ -247,9 +251,11 @@ impl Settings {
         }
     }
 
-    /// Requests only the parts of the response that are read: statuses and errors.
+    /// Requests only the parts of the response that are read: statuses and errors. The server waits for shards and new indexes no longer
+    /// than a third of `timeout`, so that it can still say which events are affected.
     fn query(&self) -> String {
-        let mut query = "filter_path=errors,items.*.status,items.*.error".to_owned();
+        let wait = (self.timeout.0 / 3).min(SERVER_WAIT_MAX).max(Duration::from_millis(1)).as_millis();
+        let mut query = format!("filter_path=errors,items.*.status,items.*.error&timeout={wait}ms");
         if let Some(pipeline) = &self.pipeline {
             query.push_str("&pipeline=");
             for byte in pipeline.bytes() {
@@ -352,9 +358,10 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let (settings, indexes) = (self.settings.clone(), self.indexes.clone());
+        let owner = settings.dead_letters.owner();
         Box::pin(async move {
             let Job { plan, heads, bulk } = settings.job().map_err(fatal)?;
-            let bulk = bulk.of_output(context.counters, indexes);
+            let bulk = bulk.of_output(context.counters, indexes, owner);
             let opened = Requester::open(context.env, &plan, heads, bulk).await;
             // Certificate files may be readable again later.
             opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)

@@ -5,17 +5,19 @@
 //! instances of an output together. Dates around now do not count for it: each value may have its indexes of these days. Any other date
 //! counts like a value, because events choose it.
 //!
-//! If the server refuses events because of an index that events chose, they are rejected after a while ([`super::barred`]).
+//! If the server refuses events because of an index that events chose, they are rejected after a while ([`super::barred`]), without being
+//! sent where the server is slow to say so.
 //!
 //! A name is judged once in a delivery, and only then is memory allocated and the lock of the output taken: for at most
 //! [`NAMES_KEPT_MAX`] names that are remembered at once.
 
-use super::barred::{Barred, Fate};
+use super::barred::{ALONE, Barred, Fate, LOOK, Turn};
 use crate::codec::template::Template;
 use crate::codec::visible::steers;
 use crate::outputs::distinct::{Distinct, is_date_counted};
+use crate::outputs::letters::Owner;
 use crate::outputs::requests::part::{Part, Slice};
-use crate::outputs::requests::{Items, Verdict};
+use crate::outputs::requests::{BarredItem, Items, Verdict};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +36,9 @@ const NEAR_NANOS: u64 = 24 * 3600 * 1_000_000_000;
 
 /// Names that are remembered within a delivery: when there are more, all are judged again.
 const NAMES_KEPT_MAX: usize = 1024;
+
+/// Why an index is given up.
+const OTHERS_DO: &str = "the server accepts events for other indexes";
 
 /// The indexes of one output: which names its events led to, from all its instances, and which of them the server refuses.
 pub struct Indexes {
@@ -100,6 +105,8 @@ pub struct Names {
     /// The action line up to the name.
     beginning: &'static [u8],
     indexes: Arc<Indexes>,
+    /// Whose an event is, if that decides who shares the places.
+    owner: Option<Owner>,
     /// The names of this delivery, as they were rendered, with the places of their actions.
     known: HashMap<Vec<u8>, usize>,
     actions: Vec<Action>,
@@ -107,6 +114,8 @@ pub struct Names {
     current: usize,
     moments: Range<i64>,
     scratch: Vec<u8>,
+    /// The names of this delivery that the server is asked about, with the keys of their places.
+    asked: HashMap<Vec<u8>, Vec<u8>>,
     wall: Timestamp,
     now: Monotonic,
 }
@@ -119,25 +128,28 @@ impl Names {
             index,
             beginning,
             indexes: Arc::new(Indexes::new("", usize::MAX)),
+            owner: None,
             known: HashMap::new(),
             actions: Vec::new(),
             current: 0,
             // Empty range: no event is in it.
             moments: 0..0,
             scratch: Vec::new(),
+            asked: HashMap::new(),
             wall: Timestamp(0),
             now: Monotonic(0),
         }
     }
 
-    /// The same with a bound.
-    pub fn within(self, indexes: Arc<Indexes>) -> Names {
-        Names { indexes, ..self }
+    /// The same with a bound, and those who share it.
+    pub fn within(self, indexes: Arc<Indexes>, owner: Option<Owner>) -> Names {
+        Names { indexes, owner, ..self }
     }
 
     /// A new delivery begins at this time.
     pub fn begin(&mut self, wall: Timestamp, now: Monotonic) {
         self.forget();
+        self.asked.clear();
         self.moments = 0..0;
         (self.wall, self.now) = (wall, now);
     }
@@ -149,81 +161,137 @@ impl Names {
 
     /// The index of an event that was sent.
     fn place(&self, event: &Event<'_>) -> Place {
-        let at = |timestamp| {
-            let mut name = Vec::new();
-            self.index.render(&Event { timestamp, ..*event }, &mut name);
-            String::from_utf8_lossy(&name).to_lowercase().into_bytes()
-        };
-        let (name, today) = (at(event.timestamp), at(self.wall));
+        let (name, today) = (self.name(event), self.name(&Event { timestamp: self.wall, ..*event }));
         let is_near = name == today || event.timestamp.0.abs_diff(self.wall.0) <= NEAR_NANOS;
         Place { key: if is_near { today } else { name }, is_chosen: self.has_fields || !is_near }
     }
 
+    /// The name of the index of an event.
+    fn name(&self, event: &Event<'_>) -> Vec<u8> {
+        let mut name = Vec::new();
+        self.index.render(event, &mut name);
+        String::from_utf8_lossy(&name).to_lowercase().into_bytes()
+    }
+
+    /// Whether the name is the same for all events of all times.
+    fn is_constant(&self) -> bool {
+        !self.has_fields && !self.index.has_dates()
+    }
+
     /// Learns which indexes accepted events and which did not. Events of an index that was given up are rejected.
-    pub fn settle(&self, delivery: &Delivery<'_>, part: &Part, verdict: &mut Verdict, now: Monotonic) {
-        if !self.has_fields && !self.index.has_dates() {
+    pub fn settle(&mut self, delivery: &Delivery<'_>, part: &Part, verdict: &mut Verdict, now: Monotonic) {
+        if self.is_constant() {
             return;
         }
-        let mut barred = self.indexes.barred.lock().unwrap_or_else(PoisonError::into_inner);
+        let indexes = self.indexes.clone();
+        let mut barred = indexes.barred.lock().unwrap_or_else(PoisonError::into_inner);
         match verdict {
             // A few are enough to know that the server accepts events.
-            Verdict::Delivered => {
+            Verdict::Delivered if self.asked.is_empty() => {
                 let ends = [part.indexes().next(), part.indexes().last()];
                 let mut ends: Vec<u64> = ends.into_iter().flatten().collect();
                 ends.dedup();
-                for_each(delivery, &ends, |_, event| self.accept(&mut barred, event, now));
+                self.accept(&mut barred, delivery, &ends, now);
             }
-            Verdict::Items(items) if !items.barred.is_empty() => self.judge(&mut barred, delivery, part, items, now),
+            Verdict::Delivered => self.accept(&mut barred, delivery, &part.indexes().collect::<Vec<_>>(), now),
+            Verdict::Items(items) => self.judge(&mut barred, delivery, part, items, now),
             _ => {}
         }
     }
 
-    fn accept(&self, barred: &mut Barred, event: &Event<'_>, now: Monotonic) {
-        let place = self.place(event);
-        if barred.accepted(&place.key, now) {
-            let (output, index) = (&self.indexes.output, String::from_utf8_lossy(&place.key).into_owned());
-            tracing::info!(component_id = %output, component_kind = "output", %index, "the server accepts events for this index again");
+    /// The server accepted these events.
+    fn accept(&mut self, barred: &mut Barred, delivery: &Delivery<'_>, taken: &[u64], now: Monotonic) {
+        let output = &self.indexes.output;
+        let mut accepts = |key: &[u8]| {
+            if barred.accepted(key, now) {
+                let index = String::from_utf8_lossy(key).into_owned();
+                tracing::info!(
+                    component_id = %output, component_kind = "output", %index,
+                    "the server accepts events for this index again"
+                );
+            }
+        };
+        let some: Vec<u64> = taken.iter().copied().step_by(taken.len() / TAKEN_SEEN_MAX + 1).collect();
+        for_each(delivery, &some, |_, event| accepts(&self.place(event).key));
+        if self.asked.is_empty() {
+            return;
         }
+        let mut answered = HashSet::new();
+        for_each(delivery, taken, |_, event| {
+            let name = self.name(event);
+            if self.asked.contains_key(&name) {
+                answered.insert(name);
+            }
+        });
+        answered.iter().filter_map(|name| self.asked.remove(name)).for_each(|key| accepts(&key));
     }
 
-    fn judge(&self, barred: &mut Barred, delivery: &Delivery<'_>, part: &Part, items: &mut Items, now: Monotonic) {
+    fn judge(&mut self, barred: &mut Barred, delivery: &Delivery<'_>, part: &Part, items: &mut Items, now: Monotonic) {
         let indexes: Vec<u64> = part.indexes().collect();
         let unsaid = items.unsaid_from.unwrap_or(indexes.len()).min(indexes.len());
         let others = items.retry.iter().chain(items.doubtful.iter().chain(&items.rejected).map(|(place, _)| place));
         let others: HashSet<usize> = others.copied().collect();
         let taken: Vec<u64> = (0..unsaid).filter(|place| !others.contains(place)).map(|place| indexes[place]).collect();
-        let some: Vec<u64> = taken.iter().copied().step_by(taken.len() / TAKEN_SEEN_MAX + 1).collect();
-        for_each(delivery, &some, |_, event| self.accept(barred, event, now));
-        let wanted: Vec<(u64, (usize, String))> = std::mem::take(&mut items.barred)
+        self.accept(barred, delivery, &taken, now);
+        let wanted: Vec<(u64, BarredItem)> = std::mem::take(&mut items.barred)
             .into_iter()
-            .filter_map(|(place, why)| Some((*indexes.get(place)?, (place, why))))
+            .filter_map(|item| Some((*indexes.get(item.place)?, item)))
             .collect();
         let at: Vec<u64> = wanted.iter().map(|(index, _)| *index).collect();
         let (mut wanted, mut rejected) = (wanted.into_iter(), HashSet::new());
         for_each(delivery, &at, |_, event| {
-            let Some((_, (place, why))) = wanted.next() else { return };
+            let Some((_, BarredItem { place, why, is_late })) = wanted.next() else { return };
             let of = self.place(event);
             if !of.is_chosen {
                 return;
             }
-            if let Fate::Rejected { is_news } = barred.refused(&of.key, now) {
-                if is_news {
-                    self.say(&of.key, &why);
-                }
-                rejected.insert(place);
-                items.rejected.push((place, format!("{why}; the server accepts events for other indexes")));
-            }
+            let fate = barred.refused(&of.key, is_late.then_some(&why), now);
+            self.say(&of.key, &why, fate);
+            let because = match fate {
+                Fate::Again => return,
+                Fate::Rejected { .. } => OTHERS_DO,
+                Fate::PassedOver { .. } => "the server accepted nothing for a while, and others are tried",
+            };
+            rejected.insert(place);
+            items.rejected.push((place, format!("{why}; {because}")));
         });
         items.retry.retain(|place| !rejected.contains(place));
     }
 
-    fn say(&self, key: &[u8], why: &str) {
+    fn say(&self, key: &[u8], why: &str, fate: Fate) {
         let (output, index) = (&self.indexes.output, String::from_utf8_lossy(key).into_owned());
-        tracing::warn!(
-            component_id = %output, component_kind = "output", %index,
-            "output {output}: the server accepts events for other indexes, but not for this one: its events become dead letters until it \
-             does: {why}"
-        );
+        match fate {
+            Fate::Rejected { is_news: true } => tracing::warn!(
+                component_id = %output, component_kind = "output", %index,
+                "output {output}: {OTHERS_DO}, but not for this one: its events become dead letters until it does: {why}"
+            ),
+            Fate::PassedOver { is_news: true } => tracing::warn!(
+                component_id = %output, component_kind = "output", %index,
+                "output {output}: the server accepted nothing for {ALONE:?}. To see whether it accepts events for other indexes than those it \
+                 refuses, their events become dead letters for {LOOK:?}: {why}"
+            ),
+            _ => {}
+        }
+    }
+
+    /// Why the events of a name in this delivery are not even sent.
+    fn held_back(&mut self, event: &Event<'_>, name: &str) -> Option<String> {
+        if self.is_constant() {
+            return None;
+        }
+        let mut barred = self.indexes.barred.lock().unwrap_or_else(PoisonError::into_inner);
+        if barred.is_empty() {
+            return None;
+        }
+        let key = self.place(event).key;
+        match barred.turn(&key, self.now) {
+            Turn::Send => None,
+            Turn::HoldBack(why) => Some(format!("{why}; {OTHERS_DO}, and is asked about this one from time to time")),
+            Turn::Ask => {
+                self.asked.insert(name.as_bytes().to_vec(), key);
+                None
+            }
+        }
     }
 
     /// What happens to an event. First, whether it has each field without a default.
@@ -249,19 +317,31 @@ impl Names {
         let name = String::from_utf8_lossy(&self.scratch).to_lowercase();
         let action = match unfit(&name, &self.index) {
             Some(why) => Action::Refuse { reason: format!("the index name `{name}` {why}"), is_excess: false },
-            None => match self.excess(event, &name) {
-                Some(reason) => Action::Refuse { reason, is_excess: true },
-                None => {
-                    let mut line = self.beginning.to_vec();
-                    escape_json_into(name.as_bytes(), &mut line);
-                    line.push(b'"');
-                    Action::Send(line)
-                }
-            },
+            None => self.action(event, &name),
         };
+        // The next event for the same name may be of somebody who has places left.
+        let is_of_owner = self.owner.is_some() && matches!(action, Action::Refuse { is_excess: true, .. });
         self.actions.push(action);
-        self.known.insert(self.scratch.clone(), self.actions.len() - 1);
+        if is_of_owner {
+            self.moments = 0..0;
+        } else {
+            self.known.insert(self.scratch.clone(), self.actions.len() - 1);
+        }
         self.actions.len() - 1
+    }
+
+    /// What happens to events of an index with a name that fits.
+    fn action(&mut self, event: &Event<'_>, name: &str) -> Action {
+        if let Some(reason) = self.excess(event, name) {
+            return Action::Refuse { reason, is_excess: true };
+        }
+        if let Some(reason) = self.held_back(event, name) {
+            return Action::Refuse { reason, is_excess: false };
+        }
+        let mut line = self.beginning.to_vec();
+        escape_json_into(name.as_bytes(), &mut line);
+        line.push(b'"');
+        Action::Send(line)
     }
 
     /// Why an index is one too many, if it is.
@@ -275,7 +355,15 @@ impl Names {
         self.index.render(&Event { timestamp: Timestamp(0), ..*event }, &mut values);
         let values = String::from_utf8_lossy(&values).to_lowercase();
         let counted = if is_of_event { name } else { &values };
-        self.indexes.refuse(values.as_bytes(), counted.as_bytes(), name, self.now)
+        let mut owned = Vec::new();
+        let group = match &self.owner {
+            Some(owner) => {
+                owner.of(event, &mut owned);
+                owned.as_slice()
+            }
+            None => values.as_bytes(),
+        };
+        self.indexes.refuse(group, counted.as_bytes(), name, self.now)
     }
 }
 
@@ -322,6 +410,8 @@ fn unfit(name: &str, index: &Template) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outputs::letters::DeadLetters;
+    use serde_json::json;
 
     /// 2026-11-23T00:12:34Z.
     const MOMENT: Timestamp = Timestamp(1_795_392_754_000_000_000);
@@ -333,7 +423,7 @@ mod tests {
 
     /// Names in an output with a bound, at [`MOMENT`].
     fn names(text: &str, indexes: &Arc<Indexes>) -> Names {
-        let mut names = Names::new(template(text), b"\"").within(indexes.clone());
+        let mut names = Names::new(template(text), b"\"").within(indexes.clone(), None);
         names.begin(MOMENT, Monotonic(5));
         names
     }
@@ -375,6 +465,47 @@ mod tests {
         for day in -7..=1 {
             assert!(index_of(&mut names, "A", day).is_ok(), "in upper case it is the same index");
         }
+    }
+
+    /// He writes the index that another user is about to have, too.
+    #[test]
+    fn values_of_one_owner_leave_places_to_others() {
+        let owner = |share_by| {
+            serde_json::from_value::<DeadLetters>(json!({ "share_by": share_by })).expect("settings").owner()
+        };
+        for index in ["l-{{ svc }}", "l-{{ svc }}-%Y.%m.%d"] {
+            let indexes = Arc::new(Indexes::new("out", 20));
+            let mut names = Names::new(template(index), b"\"").within(indexes, owner("{{ file }}"));
+            names.begin(MOMENT, Monotonic(5));
+            let mut made = |svc: &str, file: &str| {
+                let line = format!("{{\"svc\":\"{svc}\",\"file\":\"{file}\"}}");
+                matches!(names.of(&Event { line: line.as_bytes(), timestamp: MOMENT }).1, Action::Send(_))
+            };
+            let evil = (0..100).filter(|number| made(&number.to_string(), "evil")).count();
+            assert_eq!(evil, 10, "half of all");
+            assert!(!made("x", "evil") && made("x", "good") && made("x", "evil"), "{index}");
+        }
+        let indexes = Arc::new(Indexes::new("out", 4));
+        let mut names = Names::new(template("l-%Y"), b"\"").within(indexes, owner("{{ svc }}"));
+        names.begin(MOMENT, Monotonic(5));
+        let years: Vec<bool> = (1..5).map(|year| index_of(&mut names, "evil", 400 * year).is_ok()).collect();
+        assert_eq!(years, [true, true, false, false]);
+        assert!(index_of(&mut names, "good", 1600).is_ok(), "the same date as before");
+    }
+
+    #[test]
+    fn nobody_chose_the_index_of_today_and_each_value_has_one_place_for_the_days_around_it() {
+        let indexes = Arc::new(Indexes::new("out", 9));
+        let place = |text: &str, days: i64| {
+            let event = Event { line: b"{\"svc\":\"A\"}", timestamp: Timestamp(MOMENT.0 + days * DAY) };
+            let Place { key, is_chosen } = names(text, &indexes).place(&event);
+            (String::from_utf8(key).expect("text"), is_chosen)
+        };
+        let is = |name: &str, is_chosen| (name.to_owned(), is_chosen);
+        assert_eq!([place("l-%F", -1), place("l-%F", 1)], [is("l-2026-11-23", false), is("l-2026-11-23", false)]);
+        assert_eq!([place("l-%F", -2), place("l-%F", 2)], [is("l-2026-11-21", true), is("l-2026-11-25", true)]);
+        assert_eq!([place("l-%Y", -100), place("l-%Y", -400)], [is("l-2026", false), is("l-2025", true)]);
+        assert_eq!([place("{{ svc }}-%F", -1), place("{{ svc }}", -9)], [is("a-2026-11-23", true), is("a", true)]);
     }
 
     /// Each shard has an instance, and a delivery remembers no more than a part of the names.

@@ -1,5 +1,7 @@
 //! The output with a server that responds to bulk requests as each test needs.
 
+mod indexes;
+
 use super::*;
 use crate::outputs::encoding::testing::delivery;
 use crate::outputs::requests::tests::{Act, Seen, Server, answer, closed_port, deliver, retry, status};
@@ -53,7 +55,7 @@ fn request_is_what_the_bulk_api_wants() {
     let outcomes = deliver(settings(&[url], more), || delivery(&lines(2), 1), 1);
     assert!(matches!(outcomes[..], [Outcome::Delivered]), "{outcomes:?}");
     let seen = &server.seen()[0];
-    let line = "POST /cluster/_bulk?filter_path=errors,items.*.status,items.*.error&pipeline=geo%20ip HTTP/1.1\n";
+    let line = "POST /cluster/_bulk?filter_path=errors,items.*.status,items.*.error&timeout=10000ms&pipeline=geo%20ip HTTP/1.1\n";
     assert!(seen.head.starts_with(line), "{}", seen.head);
     assert_eq!(seen.header("content-type"), Some("application/x-ndjson"));
     assert_eq!(seen.header("authorization"), Some("ApiKey aWQ6a2V5"));
@@ -495,83 +497,4 @@ fn answers_are_bounded_by_what_their_request_needs() {
     let outcomes = send(&answer(800_000), json!({}), 3, 40);
     let Some(Outcome::Rejected(rejected)) = outcomes.last() else { panic!("{:?}", outcomes.last()) };
     assert_eq!(rejected.len(), 3);
-}
-
-/// A server with an index that is closed, and all others open, until it accepts nothing at all.
-fn closed_index(seen: &Seen, closes_all: bool) -> Act {
-    let text = seen.text();
-    let actions = text.lines().step_by(2).map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-    let item = |action: serde_json::Value| match action["index"]["_index"].as_str().expect("a name") {
-        name if closes_all || name.contains("closed") => {
-            let error = json!({ "type": "index_closed_exception", "reason": "closed", "index": name });
-            json!({ "index": { "status": 400, "error": error } })
-        }
-        _ => json!({ "index": { "status": 201 } }),
-    };
-    let items: Vec<_> = actions.map(item).collect();
-    let errors = items.iter().any(|item| item["index"]["status"] != 201);
-    Act::Send(answer(200, "", json!({ "errors": errors, "items": items }).to_string().as_bytes()))
-}
-
-/// Delivers one batch of lines after the other, each until it is decided or for three times as long as an output waits for an index.
-/// Returns how each ended.
-fn deliver_all(server: &Server, index: &str, batches: Vec<Vec<String>>) -> Vec<Outcome> {
-    let settings = settings(&[server.url()], json!({ "index": index }));
-    crate::outputs::requests::tests::on_shard(move |env| async move {
-        let mut output = crate::outputs::requests::tests::open(&env, &settings).await.expect("it opens");
-        let mut outcomes = Vec::new();
-        for lines in batches {
-            let mut delivery = delivery(&lines, u64::try_from(env.wall().0).expect("after 1970"));
-            let until = env.now().after(barred::WAIT * 3);
-            loop {
-                let outcome = output.deliver(&delivery).await;
-                if !matches!(outcome, Outcome::Retry { .. }) || env.now() >= until {
-                    outcomes.push(outcome);
-                    break;
-                }
-                delivery.attempt += 1;
-                env.sleep(barred::WAIT / 20).await;
-            }
-        }
-        outcomes
-    })
-}
-
-fn named(svc: &str, number: u64) -> String {
-    format!("{{\"svc\":\"{svc}\",\"number\":{number}}}\n")
-}
-
-#[test]
-fn index_that_a_value_chose_and_that_is_closed_stops_no_other() {
-    let server = Server::start(|_, seen| closed_index(seen, false));
-    let batches = vec![
-        vec![named("good", 0)],
-        // Alone in its delivery, and together with others.
-        vec![named("closed", 1)],
-        vec![named("closed2", 2), named("good", 3), named("closed", 4)],
-    ];
-    let outcomes = deliver_all(&server, "x-{{ svc }}-%Y.%m.%d", batches);
-    let [Outcome::Delivered, Outcome::Rejected(alone), Outcome::Rejected(mixed)] = &outcomes[..] else {
-        panic!("{outcomes:?}")
-    };
-    assert!(alone[0].1.contains("index_closed_exception") && alone[0].1.contains("other indexes"), "{alone:?}");
-    assert_eq!(mixed.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 2]);
-    assert_eq!(server.seen().last().map(numbers), Some(vec![2, 3, 4]), "it did not wait again");
-}
-
-#[test]
-fn server_that_accepts_nothing_any_more_makes_the_output_wait_whatever_it_says() {
-    let server = Server::start(|number, seen| closed_index(seen, number > 0));
-    let batches = vec![vec![named("a", 0), named("b", 1)], vec![named("a", 2), named("b", 3)]];
-    let outcomes = deliver_all(&server, "x-{{ svc }}", batches);
-    assert!(matches!(outcomes[..], [Outcome::Delivered, Outcome::Retry { .. }]), "{outcomes:?}");
-}
-
-#[test]
-fn index_of_today_that_no_event_chose_is_waited_for() {
-    let server = Server::start(|_, seen| closed_index(seen, false));
-    for index in ["closed", "closed-%Y.%m.%d"] {
-        let outcomes = deliver_all(&server, index, vec![lines(2)]);
-        assert!(matches!(outcomes[..], [Outcome::Retry { .. }]), "{index}: {outcomes:?}");
-    }
 }

@@ -3,8 +3,8 @@
 //! Guarantees: in a day, no more than this many different values of the fields, or combinations of them, get new files. Those that had
 //! one in the last day keep it whatever comes, and a file that is there needs no place. Dates around now do not count: each value may
 //! have its files of every hour. Any other date is chosen by an event: no more than as many paths with such a date get
-//! new files, and they take no place of values. First directories share the places as the groups of [`Distinct`] do. Outlives the
-//! openings of an output. Does not look at files, and starts again at zero with the process.
+//! new files, and they take no place of values. First directories, or the values of `share_by`, share the places as the groups of
+//! [`Distinct`] do. Outlives the openings of an output. Does not look at files, and starts again at zero with the process.
 
 use crate::outputs::distinct::Distinct;
 use std::sync::{Mutex, PoisonError};
@@ -13,8 +13,8 @@ use tailwater_shards::env::Monotonic;
 /// What an event needs a place for.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// The value of the first directory that depends on fields.
-    pub(super) directory: &'a [u8],
+    /// With whom it shares the places: the value of the first directory that depends on fields, or whose event it is.
+    pub(super) group: &'a [u8],
     /// All values, or the path if its date counts.
     pub(super) name: &'a [u8],
     pub(super) is_dated: bool,
@@ -41,7 +41,7 @@ impl Admitted {
 
     /// Whether this may have a new file.
     pub(super) fn admit(&self, wanted: Wanted<'_>, now: Monotonic) -> bool {
-        self.places(wanted.is_dated, |places| places.admit(wanted.directory, wanted.name, now))
+        self.places(wanted.is_dated, |places| places.admit(wanted.group, wanted.name, now))
     }
 
     /// Notes that something without a place has a file, so that it may have the next one, of another date, as well.
@@ -59,7 +59,8 @@ impl Admitted {
             ),
             false => format!(
                 "`max_paths` ({max}) is reached: within a day, the fields of events led to too many different paths, or those of \
-                 one first directory to more than it leaves to the others; raise it, or use fields with fewer values in `path`"
+                 one first directory, or one value of `share_by`, to more than it leaves to the others; raise it, or use fields with \
+                 fewer values in `path`"
             ),
         };
         (why, is_first)
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     fn value(name: &[u8]) -> Wanted<'_> {
-        Wanted { directory: name, name, is_dated: false }
+        Wanted { group: name, name, is_dated: false }
     }
 
     #[test]
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn directory_takes_no_more_places_than_it_leaves() {
         let (admitted, now) = (Admitted::new(4), Monotonic(0));
-        let admit = |name: &[u8]| admitted.admit(Wanted { directory: b"d", name, is_dated: false }, now);
+        let admit = |name: &[u8]| admitted.admit(Wanted { group: b"d", name, is_dated: false }, now);
         assert!(admit(b"1") && admit(b"2") && !admit(b"3"));
         assert!(admitted.admit(value(b"e"), now));
     }

@@ -8,6 +8,7 @@ use super::template::PathTemplate;
 use super::writer::{self, Group, Now, Refused, Writer};
 use crate::outputs::distinct::is_date_counted;
 use crate::outputs::encoding::Encoding;
+use crate::outputs::letters::Owner;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, IoSlice};
@@ -37,11 +38,28 @@ const PIECES_AT_ONCE: usize = 8;
 /// A file that could not be made durable, and why.
 type Unsynced = (Vec<u8>, io::Error);
 
+/// Which paths events have, and how many there may be.
+pub(super) struct Naming {
+    pub(super) template: PathTemplate,
+    /// Whose an event is; none if only its path says so.
+    pub(super) owner: Option<Owner>,
+    pub(super) admitted: Arc<Admitted>,
+}
+
+/// The bytes of a delivery by path.
+#[derive(Default)]
+struct Grouped {
+    groups: Vec<Group>,
+    by_path: HashMap<Vec<u8>, usize>,
+    /// Why there is no group for a path that is one too many, by whose event it is and the path. The next event for the same path may
+    /// be of somebody who has places left.
+    refused: HashMap<Vec<u8>, Rc<str>>,
+}
+
 /// See the module.
 pub(super) struct FileOutput<E: Env> {
     context: OutputContext<E>,
-    template: PathTemplate,
-    admitted: Arc<Admitted>,
+    naming: Naming,
     constant: Option<Vec<u8>>,
     encoding: Encoding,
     /// None while it works where blocking is allowed. Lost if that call is cancelled, as the instance is then.
@@ -137,16 +155,14 @@ impl<E: Env> FileOutput<E> {
     /// An output that writes with `writer`.
     pub(super) fn new(
         context: OutputContext<E>,
-        template: PathTemplate,
+        naming: Naming,
         encoding: Encoding,
-        admitted: Arc<Admitted>,
         writer: Writer<E::Disk>,
     ) -> FileOutput<E> {
-        let (constant, looked_after) = (template.constant(), context.env.now());
+        let (constant, looked_after) = (naming.template.constant(), context.env.now());
         FileOutput {
             context,
-            template,
-            admitted,
+            naming,
             constant,
             encoding,
             writer: Some(writer),
@@ -221,12 +237,14 @@ impl<E: Env> FileOutput<E> {
 
     /// The events whose paths were rejected, by their index in the delivery.
     fn events_of(&self, delivery: &Delivery<'_>, refused: &[Refused]) -> Vec<(u64, String)> {
+        // Events choose how many there are.
+        let reasons: HashMap<&[u8], &String> = refused.iter().map(|(path, why)| (path.as_slice(), why)).collect();
         let mut path = Vec::new();
         let mut events = Vec::new();
         for (index, event) in (0..).zip(delivery.pieces.iter().flat_map(|piece| piece.iter())) {
-            self.template.render(&event, &mut path);
-            if let Some((_, reason)) = refused.iter().find(|(other, _)| *other == path) {
-                events.push((index, reason.clone()));
+            self.naming.template.render(&event, &mut path);
+            if let Some(reason) = reasons.get(path.as_slice()) {
+                events.push((index, (*reason).clone()));
             }
         }
         events
@@ -281,41 +299,29 @@ impl<E: Env> FileOutput<E> {
         delivery: &Delivery<'_>,
         refused: &mut Vec<(u64, String)>,
     ) -> Result<Vec<Group>, String> {
-        let mut groups: Vec<Group> = Vec::new();
-        // The reason instead of a group for a path that is one too many.
-        let mut by_path: HashMap<Vec<u8>, Result<usize, Rc<str>>> = HashMap::new();
+        let mut grouped = Grouped::default();
         // Empty range: no event is in it.
         let (mut path, mut current, mut moments) = (Vec::new(), None, 0..0);
         let (mut index, mut unnamed, mut excess) = (0, 0, 0);
         for piece in &delivery.pieces {
             for event in piece.iter() {
-                let same = !self.template.has_fields() && moments.contains(&event.timestamp.0);
+                let same = !self.naming.template.has_fields() && moments.contains(&event.timestamp.0);
                 let group = match current.take().filter(|_| same) {
-                    Some(group) => group,
+                    Some(group) => Ok(group),
                     None => {
-                        moments = self.template.same_dates(event.timestamp);
-                        unnamed += u64::from(!self.template.render(&event, &mut path));
-                        match by_path.get(&path) {
-                            Some(group) => group.clone(),
-                            None => {
-                                let group = self.admit(&event, &path).await?.map(|()| {
-                                    groups.push(Group::new(path.clone()));
-                                    groups.len() - 1
-                                });
-                                by_path.insert(path.clone(), group.clone());
-                                group
-                            }
-                        }
+                        moments = self.naming.template.same_dates(event.timestamp);
+                        unnamed += u64::from(!self.naming.template.render(&event, &mut path));
+                        self.group_of(&event, &path, &mut grouped).await?
                     }
                 };
                 match &group {
-                    Ok(group) => self.encoding.event(event, index, &mut groups[*group].bytes, refused),
+                    Ok(group) => self.encoding.event(event, index, &mut grouped.groups[*group].bytes, refused),
                     Err(why) => {
                         refused.push((index, why.to_string()));
                         excess += 1;
                     }
                 }
-                current = Some(group);
+                current = group.ok();
                 index += 1;
             }
             if self.context.env.slice_used() {
@@ -327,30 +333,65 @@ impl<E: Env> FileOutput<E> {
             self.context.counters.unnamed_events.add(unnamed);
             self.context.counters.excess_path_events.add(excess);
         }
-        Ok(groups)
+        Ok(grouped.groups)
+    }
+
+    /// The group of an event, or why it has none.
+    async fn group_of(
+        &mut self,
+        event: &Event<'_>,
+        path: &[u8],
+        grouped: &mut Grouped,
+    ) -> Result<Result<usize, Rc<str>>, String> {
+        if let Some(group) = grouped.by_path.get(path) {
+            return Ok(Ok(*group));
+        }
+        // Without an owner, the path alone. No path contains a NUL.
+        let mut owned = Vec::new();
+        if let Some(owner) = &self.naming.owner {
+            owner.of(event, &mut owned);
+            owned.push(0);
+        }
+        owned.extend_from_slice(path);
+        if let Some(why) = grouped.refused.get(&owned) {
+            return Ok(Err(why.clone()));
+        }
+        if let Err(why) = self.admit(event, path).await? {
+            grouped.refused.insert(owned, why.clone());
+            return Ok(Err(why));
+        }
+        grouped.groups.push(Group::new(path.to_vec()));
+        grouped.by_path.insert(path.to_vec(), grouped.groups.len() - 1);
+        Ok(Ok(grouped.groups.len() - 1))
     }
 
     /// Whether an event may have the file at `path`, as far as the number of paths goes: why not. One that is there is not made.
     async fn admit(&mut self, event: &Event<'_>, path: &[u8]) -> Result<Result<(), Rc<str>>, String> {
-        let is_dated = self.template.has_dates() && is_date_counted(event.timestamp, self.context.env.wall());
-        if !self.template.has_fields() && !is_dated {
+        let Naming { template, owner, admitted } = &self.naming;
+        let is_dated = template.has_dates() && is_date_counted(event.timestamp, self.context.env.wall());
+        if !template.has_fields() && !is_dated {
             return Ok(Ok(()));
         }
-        let mut values = Vec::new();
-        let directory = match self.template.render_values(event, &mut values) {
-            0 => path,
-            of_first => &values[..of_first],
+        let (mut values, mut owned) = (Vec::new(), Vec::new());
+        let of_first = template.render_values(event, &mut values);
+        let group = match owner {
+            Some(owner) => {
+                owner.of(event, &mut owned);
+                owned.as_slice()
+            }
+            None if of_first == 0 => path,
+            None => &values[..of_first],
         };
-        let wanted = Wanted { directory, name: if is_dated { path } else { &values }, is_dated };
-        if self.admitted.admit(wanted, self.context.env.now()) {
+        let wanted = Wanted { group, name: if is_dated { path } else { &values }, is_dated };
+        if admitted.admit(wanted, self.context.env.now()) {
             return Ok(Ok(()));
         }
         let at = path.to_vec();
         if self.blocking(move |writer, _| Ok(writer.is_there(&at))).await? {
-            self.admitted.has_file(wanted);
+            self.naming.admitted.has_file(wanted);
             return Ok(Ok(()));
         }
-        let (why, is_first) = self.admitted.refusal(is_dated);
+        let (why, is_first) = self.naming.admitted.refusal(is_dated);
         if is_first {
             let name = &self.context.name;
             tracing::warn!(

@@ -69,7 +69,7 @@ mod tests;
 mod writer;
 
 use super::encoding::{Encoding, message_field, output_full};
-use super::letters::DeadLetters;
+use super::letters::{DeadLetters, Owner};
 use crate::codec::marked;
 use crate::config::claims::Claims;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings};
@@ -77,7 +77,7 @@ use crate::config::timezone::Timezone;
 use crate::config::types::{Batching, ByteSize, Encode, Newlines, Period, Retry, TextForm, WhenFull, WithoutMessage};
 use admitted::Admitted;
 use compress::Compression;
-use instance::FileOutput;
+use instance::{FileOutput, Naming};
 use record::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -340,8 +340,8 @@ impl<E: Env> OutputSettings<E> for Settings {
         let encoding = Encoding::new(self.encode, &form);
         let (group, claims) = (self.group.clone(), facts.claims.clone());
         let admitted = Arc::new(Admitted::new(self.max_paths as usize));
-        let blocked = Arc::default();
-        self.dead_letters.of(Arc::new(Spec { template, encoding, options, group, claims, blocked, admitted }))
+        let (owner, blocked) = (self.dead_letters.owner(), Arc::default());
+        self.dead_letters.of(Arc::new(Spec { template, owner, encoding, options, group, claims, blocked, admitted }))
     }
 
     fn batching(&self) -> Batching {
@@ -373,6 +373,7 @@ impl<E: Env> OutputSettings<E> for Settings {
 
 struct Spec {
     template: Result<PathTemplate, String>,
+    owner: Option<Owner>,
     encoding: Encoding,
     options: Options,
     group: Option<String>,
@@ -390,7 +391,7 @@ impl<E: Env> OutputSpec<E> for Spec {
     fn open(&self, context: OutputContext<E>, resume: Resume) -> LocalFuture<'static, OpenResult> {
         let (template, encoding, options) = (self.template.clone(), self.encoding.clone(), self.options.clone());
         let (group, admitted) = (self.group.clone(), self.admitted.clone());
-        let (claims, blocked) = (self.claims.clone(), self.blocked.clone());
+        let (owner, claims, blocked) = (self.owner.clone(), self.claims.clone(), self.blocked.clone());
         Box::pin(async move {
             let template = template.map_err(PluginError::Fatal)?;
             let state = match resume.state.as_slice() {
@@ -423,7 +424,8 @@ impl<E: Env> OutputSpec<E> for Spec {
                     writer::advice(&error)
                 ))
             })?;
-            Ok(Box::new(FileOutput::new(context, template, encoding, admitted, writer)) as Box<dyn Output>)
+            Ok(Box::new(FileOutput::new(context, Naming { template, owner, admitted }, encoding, writer))
+                as Box<dyn Output>)
         })
     }
 }

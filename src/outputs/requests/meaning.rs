@@ -21,6 +21,8 @@ pub enum Meaning {
     Wait,
     /// The same, but other events may be accepted meanwhile: the reason is their index.
     Barred,
+    /// The same, and the server waits for the index before it says so: all events of the request wait with it.
+    Late,
     /// It is unclear whether events are at fault or were accepted: they are sent again a few times.
     Doubtful,
     /// The request is too large. A single event that is too large is at fault.
@@ -39,6 +41,10 @@ impl Meaning {
             Meaning::Barred => {
                 "retried until the server accepts them, or until `retry.max_age`; single events whose index events choose become dead \
                  letters after 30 seconds if the server accepts others"
+            }
+            Meaning::Late => {
+                "retried until the server accepts them, or until `retry.max_age`; single events whose index events choose become dead \
+                 letters after 30 seconds if the server accepts others, and from then on at once, but for one delivery a minute"
             }
             Meaning::Doubtful => "retried up to five times, then dead letters",
             Meaning::TooLarge => "halved; a single event that is too large becomes a dead letter",
@@ -135,7 +141,7 @@ fn shown(statuses: &RangeInclusive<u16>) -> String {
 const ANY_ERROR: RangeInclusive<u16> = 400..=599;
 
 /// The table. More specific rows come first.
-pub static TABLE: [Row; 26] = [
+pub static TABLE: [Row; 27] = [
     Row {
         statuses: &[400..=400],
         says: Says::Page(&[
@@ -196,9 +202,16 @@ pub static TABLE: [Row; 26] = [
             &["illegal_argument_exception", "validation_exception"],
             &["Validation Failed: 1: this action would add ["],
         ),
-        meaning: Meaning::Wait,
+        meaning: Meaning::Barred,
         check: "`cluster.max_shards_per_node` of the server, and old indexes",
         source: "Elasticsearch and OpenSearch: limit of shards when an index is created",
+    },
+    Row {
+        statuses: &[503..=503],
+        says: Says::Kind(&["unavailable_shards_exception", "no_shard_available_action_exception"]),
+        meaning: Meaning::Late,
+        check: "the health of the index: one of its shards is not available",
+        source: "Elasticsearch and OpenSearch: no active primary shard within the `timeout` of the request",
     },
     Row {
         statuses: &[400..=400],
@@ -386,6 +399,7 @@ mod tests {
         ] {
             assert_eq!(meaning(status, kind, "because"), Meaning::Barred, "{status} {kind}");
         }
+        assert_eq!(meaning(503, "unavailable_shards_exception", "because"), Meaning::Late);
         let blocked = |status, reason| meaning(status, "cluster_block_exception", reason);
         assert_eq!(blocked(403, "index [x] blocked by: [FORBIDDEN/8/index write (api)];"), Meaning::Barred);
         for (status, reason) in [
@@ -403,7 +417,7 @@ mod tests {
             (429, "rate_limited_exception"),
             (500, "internal_exception"),
             (500, "mapper_exception"),
-            (503, "unavailable_shards_exception"),
+            (503, "process_cluster_event_timeout_exception"),
         ] {
             assert_eq!(meaning(status, kind, "because"), Meaning::Wait, "{status} {kind}");
         }
@@ -421,7 +435,7 @@ mod tests {
         assert_eq!(missing("no such index [x]"), Meaning::Barred);
         assert_eq!(missing("no such index [x] and [require_alias] request flag is [true]"), Meaning::Refused);
         let limit = "Validation Failed: 1: this action would add [2] shards, but this cluster has [1000]/[1000];";
-        assert_eq!(meaning(400, "validation_exception", limit), Meaning::Wait);
+        assert_eq!(meaning(400, "validation_exception", limit), Meaning::Barred);
         assert_eq!(meaning(400, "mapper_parsing_exception", limit), Meaning::Refused);
         let page = "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>";
         assert_eq!(meaning(400, "", page), Meaning::Wait);

@@ -26,7 +26,7 @@ pub mod tests;
 mod verdict;
 
 pub use plan::{Mistaken, Plan, RequestSettings, fatal, is_credential};
-pub use verdict::{Items, Verdict, verdict_of, verdict_of_status};
+pub use verdict::{BarredItem, Items, Verdict, verdict_of, verdict_of_status};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
 use crate::net::client::{Client, Guards, Head, SendError, breathe};

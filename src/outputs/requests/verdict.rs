@@ -38,7 +38,9 @@ impl Verdict {
             Verdict::TooLarge(why) => Verdict::TooLarge(masked(why)),
             Verdict::Refused(why) => Verdict::Refused(masked(why)),
             Verdict::Items(mut items) => {
-                for (_, why) in items.doubtful.iter_mut().chain(&mut items.rejected).chain(&mut items.barred) {
+                let others = items.barred.iter_mut().map(|item| &mut item.why);
+                let whys = items.doubtful.iter_mut().chain(&mut items.rejected).map(|(_, why)| why);
+                for why in whys.chain(others) {
                     *why = masked(std::mem::take(why));
                     breathe().await;
                 }
@@ -48,13 +50,24 @@ impl Verdict {
     }
 }
 
+/// An event that the server refuses because of its index.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BarredItem {
+    /// Its place in the request.
+    pub place: usize,
+    /// The reason.
+    pub why: String,
+    /// The server waited before it said so.
+    pub is_late: bool,
+}
+
 /// The results of the events of a request. Those that are not listed were accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Items {
     /// Places in the request of events to send again, ascending.
     pub retry: Vec<usize>,
-    /// Those of them that the server refuses because of their index, with reasons.
-    pub barred: Vec<(usize, String)>,
+    /// Those of them that the server refuses because of their index.
+    pub barred: Vec<BarredItem>,
     /// Places of events that may be at fault or may have been accepted, ascending, with reasons.
     pub doubtful: Vec<(usize, String)>,
     /// Places of events that are rejected for good, with reasons.
@@ -74,7 +87,7 @@ pub fn verdict_of_status(reply: &Reply) -> Verdict {
 pub fn verdict_of(row: &Row, shown: String) -> Verdict {
     match row.meaning {
         Meaning::Taken => Verdict::Delivered,
-        Meaning::Wait | Meaning::Barred => Verdict::Retry(explained(row, shown)),
+        Meaning::Wait | Meaning::Barred | Meaning::Late => Verdict::Retry(explained(row, shown)),
         Meaning::Doubtful => Verdict::Doubtful(explained(row, shown)),
         Meaning::TooLarge => Verdict::TooLarge(shown),
         Meaning::Exists | Meaning::Refused => Verdict::Refused(shown),

@@ -313,6 +313,25 @@ fn dates_that_events_choose_count_and_leave_places_to_others() {
     assert_eq!((0..20).filter(|number| deliver(&format!("new-{number}"), 0)).count(), 6, "nor do they take places");
 }
 
+/// He writes the first value of the path of somebody else.
+#[test]
+fn values_of_one_owner_leave_paths_to_others() {
+    let letters = serde_json::json!({"when_full": "drop_newest", "share_by": "{{ user }}"});
+    let path = "/out/{{ h }}/{{ a }}.log";
+    let mut fixture = Fixture::new(serde_json::json!({"path": path, "max_paths": 8, "dead_letters": letters}));
+    let line = |user: &str, a: &str| format!("{{\"user\":\"{user}\",\"h\":\"web\",\"a\":\"{a}\"}}\n");
+    let mut rejected = |lines: &[String]| match fixture.deliver(delivery(lines, 0)) {
+        Outcome::Delivered => Vec::new(),
+        Outcome::Rejected(events) => events.into_iter().map(|(index, _)| index).collect(),
+        other => panic!("{other:?}"),
+    };
+    let evil: Vec<String> = (0..20).map(|number| line("evil", &number.to_string())).collect();
+    assert_eq!(rejected(&evil), (4..20).collect::<Vec<_>>(), "half of all");
+    let both = [line("evil", "new"), line("good", "new"), line("evil", "new"), line("evil", "other")];
+    assert_eq!(rejected(&both), [0, 3], "what was refused for one is not refused for the other");
+    assert_eq!(fixture.text("/out/web/new.log"), line("good", "new") + &line("evil", "new"));
+}
+
 /// An exchange between the acceptance of some groups and the opening of the next ones.
 #[test]
 fn group_that_was_accepted_is_not_forgotten_when_its_directory_is_exchanged() {

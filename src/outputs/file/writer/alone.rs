@@ -183,13 +183,19 @@ pub(super) mod tests {
             writer.is_alone(Path::new(path), &io::Error::from_raw_os_error(number))
         };
         let base = Path::new("/out");
+        disk.outside().create_dir_all("/out/dir").expect("it is new");
+        disk.outside().set_owner("/out/dir", 65_534).expect("it is there");
         for number in OF_PLACES.into_iter().chain([NO_SPACE]) {
             assert!(is_alone("/out/his/x", number) && !is_alone("/out/ours/x", number), "{number}");
             disk.fail_writes(1);
             assert!(!is_alone("/out/his/x", number), "{number}: the disk fails for all");
+            disk.fail_syncs(1);
+            assert!(!is_alone("/out/his/x", number), "{number}: the disk keeps nothing");
             // Nobody can say more than what the file itself says: its disk has room.
             disk.deny(base, true).expect("it is there");
             assert!(is_alone("/out/his/x", number), "{number}");
+            // Its disk may have no number left for a further file, for which nobody is to blame.
+            assert_eq!(is_alone("/out/dir/new", number), number != NO_SPACE, "{number}");
             disk.deny(base, false).expect("it is there");
         }
         assert!(!is_alone("/out/his/x", 24), "no descriptor is left");
@@ -197,7 +203,22 @@ pub(super) mod tests {
         assert!(!is_alone("/out/his/x", NO_SPACE), "the disk is full for all");
         assert!(is_alone("/out/his/x", 126));
         let names = disk.outside().list("/out").expect("it is there");
-        assert_eq!(names.len(), 2, "{names:?}: nothing of it stays");
+        assert_eq!(names.len(), 3, "{names:?}: nothing of it stays");
+    }
+
+    /// A process was killed while its file was there.
+    #[test]
+    fn file_of_an_earlier_question_is_no_answer() {
+        let (disk, writer) = writer(true);
+        let probe = Path::new("/out/.tailwater-probe");
+        disk.outside().write(probe, b"").expect("it is new");
+        let his = Path::new("/out/his/x");
+        disk.fail_writes(1);
+        assert!(!writer.is_alone(his, &io::Error::from_raw_os_error(126)), "the disk fails for all");
+        assert!(disk.outside().stat(probe).is_err(), "it is gone");
+        let stat = disk.outside().stat("/out/his/x").expect("it is there");
+        let names = BTreeSet::from(["out".into()]);
+        assert_eq!(writer.claims.writer_of(&stat, probe, &names).as_deref(), Some("out"), "no input reads it");
     }
 
     /// A stranger may have thousands of such files.
