@@ -116,6 +116,8 @@ fn memory_for_all_files_that_have_room_is_in_the_sum() {
     let include = case.path("logs/*/*.log").display().to_string();
     let input = format!("{{type: file, max_line_bytes: 4KiB, include: [\"{include}\"]}}");
     let config = case.configure(&input, "{type: blackhole}");
+    fs::create_dir(case.path("logs/first")).expect("a folder");
+    case.write("logs/first/app.log", b"before the others\n");
     let mut product = Product::start(&case, &config);
     product.expect("not followed yet");
     metrics::wait_for_ready(case.admin_port);
