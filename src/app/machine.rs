@@ -1,17 +1,19 @@
 //! Checks whether this machine has the resources that a plan may need.
 //!
 //! Guarantees: each message says what, where, why and how to fix it. Changes nothing and does not prevent the start, because a
-//! plan rarely needs its maximum. Does not consider what other processes use.
+//! plan rarely needs its maximum. Does not consider what other processes use, nor the memory for as many files as there is room to
+//! follow: hardly any host has so many, and a warning at each start would say nothing about the others.
 
 use crate::config::sums::rounded;
 use std::path::Path;
 use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, Resources};
-use tailwater_shards::limits::sums::{Share, Sums, total};
+use tailwater_shards::limits::sums::{FOLLOWED_FILES, Share, Sums, total};
 
 /// The resources that may not suffice, one message each.
 pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Option<u64>) -> Vec<String> {
-    let (memory, files, disk) = (total(&sums.memory), total(&sums.descriptors), total(&sums.disk));
+    let loaded: Vec<Share> = sums.memory.iter().filter(|share| share.consumer != FOLLOWED_FILES).copied().collect();
+    let (memory, files, disk) = (total(&loaded), total(&sums.descriptors), total(&sums.disk));
     let bytes = |amount: u64| rounded(amount).to_string();
     let plain = |amount: u64| amount.to_string();
     let less = |limit: Option<u64>, needed: u64| limit.filter(|limit| *limit < needed);
@@ -28,7 +30,7 @@ pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Opti
             "up to {} of memory may be used ({}), and this process may have {}: at worst it is killed and continues after a \
              restart; give it more memory, or lower `shards`, `max_line_bytes` or `concurrency`",
             bytes(memory),
-            largest(&sums.memory, bytes),
+            largest(&loaded, bytes),
             bytes(limit)
         ));
     }
@@ -85,6 +87,7 @@ mod tests {
             memory: vec![
                 Share { consumer: "lanes", amount: 300 << 20 },
                 Share { consumer: "frames", amount: 100 << 20 },
+                Share { consumer: FOLLOWED_FILES, amount: 1 << 30 },
             ],
             descriptors: vec![Share { consumer: "inputs", amount: 2000 }],
             disk: vec![Share { consumer: "log", amount: 4 << 30 }],

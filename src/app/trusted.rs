@@ -2,17 +2,20 @@
 //!
 //! Guarantees: a process with more rights than an ordinary user does not run a configuration that every user can write to. Everything
 //! else is a warning: an owner or a directory may look strange where nobody else is (containers, mounted volumes). The configuration is
-//! judged by the file that was read, whatever has its name now. What is on a read-only file system counts as safe. Does not look at
-//! access control lists.
+//! judged by the file that was read, whatever has its name now. A volume that is mounted read-only counts as safe, as containers have
+//! them, and a file system that is read-only for everybody. One that only this process cannot write to does not: a service sees the
+//! whole host so. Does not look at access control lists.
 
 use super::users;
 use crate::config::problem::{Problem, Severity};
 use crate::config::{Loaded, NamedFile};
 use crate::outputs::file::paths::exchanged_by_others;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, user_and_group};
 
@@ -22,7 +25,7 @@ const OTHERS_WRITE: u32 = 0o002;
 /// Why a start refuses the configuration in this file. May block.
 pub fn refusal(loaded: &Loaded, file: &Path) -> Option<Problem> {
     let is_open = loaded.stat.is_some_and(|stat| stat.mode & OTHERS_WRITE != 0);
-    let problem = of_configuration(loaded, file).filter(|_| is_open && has_rights_of_root())?;
+    let problem = of_configuration(loaded, file).filter(|_| is_open && has_more_rights())?;
     Some(Problem { severity: Severity::Error, ..problem }.label("this process has rights that other users do not have"))
 }
 
@@ -42,9 +45,8 @@ fn of_configuration(loaded: &Loaded, file: &Path) -> Option<Problem> {
 }
 
 fn of_directory(file: &Path) -> Option<Problem> {
-    let disk = RealDisk::new();
-    let (directory, what) = exchanged_by_others(&std::path::absolute(file).ok()?, &disk)?;
-    if is_read_only(&disk, &directory) {
+    let (directory, what) = exchanged_by_others(&std::path::absolute(file).ok()?, &RealDisk::new())?;
+    if is_read_only(&directory) {
         return None;
     }
     let what = format!("{} {what}, who can put another file in the place of this one", directory.display());
@@ -79,23 +81,66 @@ fn writer(mode: u32, owner: u32, group: Option<u32>, path: &Path) -> Option<(Str
             (format!("{who} can write to it"), format!("{check}, and run `chmod g-w {shown}`"))
         }
     };
-    let is_read_only = is_read_only(&RealDisk::new(), path);
-    Some(found).filter(|_| !is_read_only)
+    Some(found).filter(|_| !is_read_only(path))
 }
 
-fn is_read_only(disk: &RealDisk, path: &Path) -> bool {
-    disk.check_writable(path).is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+/// Whether nobody is expected to write to a file or directory, whatever its mode says.
+fn is_read_only(path: &Path) -> bool {
+    let is_refused =
+        RealDisk::new().check_writable(path).is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem);
+    is_refused
+        && fs::canonicalize(path)
+            .is_ok_and(|real| is_volume(&fs::read("/proc/self/mountinfo").unwrap_or_default(), &real))
 }
 
-/// Whether this process may do what an ordinary user may not: it is root, or has a capability.
-fn has_rights_of_root() -> bool {
+/// Whether a path without links is on a file system that is read-only for everybody, or in a volume that is mounted for it: at the path
+/// itself, at its directory, or at the one above if a program exchanges that directory as a whole (`..2026_11_30`, as ConfigMaps do).
+fn is_volume(mounts: &[u8], path: &Path) -> bool {
+    let all = mounts.split(|byte| *byte == b'\n').filter_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let point = unescaped(fields.get(4)?);
+        Some((point, fields.last()?.split(|byte| *byte == b',').any(|option| option == b"ro")))
+    });
+    // Of those at the same place, the last one is seen.
+    let on = all.filter(|(point, _)| path.starts_with(point)).max_by_key(|(point, _)| point.components().count());
+    on.is_some_and(|(point, is_read_only)| {
+        let directory = path.parent();
+        let is_exchanged =
+            |directory: &&Path| directory.file_name().is_some_and(|name| name.as_bytes().starts_with(b".."));
+        let above = directory.filter(is_exchanged).and_then(Path::parent);
+        let is_for_it = point == path || [directory, above].contains(&Some(&*point));
+        is_read_only || is_for_it && point != Path::new("/")
+    })
+}
+
+/// A path as mountinfo spells it: spaces and the like as three octal digits.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, behind)) = rest.split_first() {
+        let code = behind.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = code.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &behind[3..] } else { behind };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Whether this process may do what an ordinary user may not: it is root, has a capability, or is in a group besides its own.
+fn has_more_rights() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    user_and_group().0 == 0 || has_capability(&status)
+    let (user, group) = user_and_group();
+    user == 0 || has_capability(&status) || has_other_group(&status, group)
 }
 
 fn has_capability(status: &str) -> bool {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     effective.is_some_and(|number| u64::from_str_radix(number.trim(), 16).is_ok_and(|number| number != 0))
+}
+
+fn has_other_group(status: &str, own: u32) -> bool {
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_whitespace().any(|group| group.parse() != Ok(own))
 }
 
 #[cfg(test)]
@@ -107,6 +152,36 @@ mod tests {
         assert!(has_capability("Name:\ttailwater\nCapPrm:\t0000000000000004\nCapEff:\t0000000000000004\n"));
         assert!(!has_capability("CapPrm:\t0000000000000004\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n"));
         assert!(!has_capability(""));
+        assert!(has_other_group("Groups:\t4 990 \n", 990));
+        for none in ["Groups:\t990 \n", "Groups:\t\n", ""] {
+            assert!(!has_other_group(none, 990), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn volumes_are_safe_and_what_a_service_sees_read_only_is_not() {
+        let mounts = b"21 1 254:0 / / ro,relatime - ext4 /dev/vda rw,discard\n\
+                       22 21 254:1 / /srv ro,relatime - ext4 /dev/vdb rw\n\
+                       23 21 0:30 / /iso rw,relatime - squashfs /dev/loop0 ro\n\
+                       24 21 254:0 /vol/a /etc/tail\\040water ro master:1 - ext4 /dev/vda rw,discard\n\
+                       25 21 254:0 /x.yaml /opt/x.yaml ro - ext4 /dev/vda rw\n\
+                       26 23 0:31 / /iso/over ro - tmpfs none rw\n";
+        for (path, is_safe) in [
+            ("/etc/tailwater/t.yaml", false),
+            ("/t.yaml", false),
+            ("/srv/tailwater/t.yaml", false),
+            ("/iso/conf/t.yaml", true),
+            ("/iso/over/conf/t.yaml", false),
+            ("/etc/tail water", true),
+            ("/etc/tail water/t.yaml", true),
+            ("/etc/tail water/..2026_11_30/t.yaml", true),
+            ("/etc/tail water/below/t.yaml", false),
+            ("/opt/x.yaml", true),
+            ("/opt/y.yaml", false),
+        ] {
+            assert_eq!(is_volume(mounts, Path::new(path)), is_safe, "{path}");
+        }
+        assert!(!is_volume(b"", Path::new("/t.yaml")));
     }
 
     #[test]

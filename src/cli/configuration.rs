@@ -71,14 +71,15 @@ pub fn load(arguments: &FileArguments) -> Option<Loaded> {
 
 /// The same for a start: refuses a configuration that others can change, and leaves warnings to the caller: see [`warn`].
 pub fn load_for_run(arguments: &FileArguments) -> Option<Loaded> {
-    let loaded = load_file(arguments)?;
-    match trusted::refusal(&loaded, &arguments.config) {
-        Some(problem) => {
-            refuse(&Report { problems: vec![problem], ..loaded.warnings });
-            None
-        }
-        None => Some(loaded),
-    }
+    load_file(arguments).filter(|loaded| !refuse_of_others(loaded, arguments))
+}
+
+/// Prints that others can change the configuration, if this process must not do what it says. False if it may.
+pub fn refuse_of_others(loaded: &Loaded, arguments: &FileArguments) -> bool {
+    let refusal = trusted::refusal(loaded, &arguments.config);
+    let is_refused = refusal.is_some();
+    refusal.into_iter().for_each(|problem| refuse(&Report { problems: vec![problem], ..loaded.warnings.clone() }));
+    is_refused
 }
 
 fn load_file(arguments: &FileArguments) -> Option<Loaded> {

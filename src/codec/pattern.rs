@@ -4,8 +4,7 @@
 //! the length of the text, whatever the pattern and the text are. For all matches in a text, see [`super::matches`].
 
 use regex_automata::meta::Regex;
-use regex_automata::util::syntax;
-use regex_syntax::hir::Hir;
+use regex_automata::util::syntax::{Config, parse_with};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
@@ -37,12 +36,7 @@ impl Pattern {
 
     /// Whether it matches only the empty string, such as `` or `^`.
     pub fn is_empty(&self) -> bool {
-        self.parsed().is_some_and(|parsed| parsed.properties().maximum_len() == Some(0))
-    }
-
-    /// Its syntax.
-    pub fn parsed(&self) -> Option<Hir> {
-        syntax::parse_with(&self.source, &syntax::Config::new().nest_limit(NEST_MAX)).ok()
+        parse_with(&self.source, &syntax()).is_ok_and(|parsed| parsed.properties().maximum_len() == Some(0))
     }
 
     /// The compiled form, for texts that are UTF-8.
@@ -57,6 +51,11 @@ impl PartialEq for Pattern {
     }
 }
 
+/// How patterns are read.
+pub fn syntax() -> Config {
+    Config::new().nest_limit(NEST_MAX)
+}
+
 /// Compiles a pattern; an error says what is wrong with it. `utf8`: only UTF-8 is searched, so that an empty match is never
 /// inside a character.
 pub fn compile(pattern: &str, utf8: bool) -> Result<Regex, String> {
@@ -65,7 +64,7 @@ pub fn compile(pattern: &str, utf8: bool) -> Result<Regex, String> {
         .onepass_size_limit(Some(PATTERN_BYTES_MAX))
         .hybrid_cache_capacity(PATTERN_BYTES_MAX)
         .utf8_empty(utf8);
-    let regex = Regex::builder().configure(limits).syntax(syntax::Config::new().nest_limit(NEST_MAX)).build(pattern);
+    let regex = Regex::builder().configure(limits).syntax(syntax()).build(pattern);
     regex.map_err(|refused| match (refused.syntax_error(), refused.size_limit()) {
         (Some(syntax), _) => {
             format!("the pattern is not a valid regular expression: {}", last_line(&syntax.to_string()))

@@ -158,6 +158,10 @@ pub trait InputSettings<E: Env>: Component {
     fn rules(&self) -> Rules;
     /// The most file descriptors that an instance has open at a time.
     fn descriptors_max(&self) -> u64;
+    /// Whether it follows files, in the room for positions.
+    fn follows_files(&self) -> bool {
+        false
+    }
     /// What it reads if only one input of a process can read it.
     fn exclusive(&self) -> Option<&'static str> {
         None
@@ -393,6 +397,10 @@ macro_rules! components {
             /// The most file descriptors that an instance has open at a time.
             pub fn descriptors_max<E: tailwater_shards::env::Env>(&self) -> u64 {
                 match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::descriptors_max(settings),)* }
+            }
+            /// Whether it follows files, in the room for positions.
+            pub fn follows_files<E: tailwater_shards::env::Env>(&self) -> bool {
+                match self { $(Self::$variant(settings) => $crate::config::component::InputSettings::<E>::follows_files(settings),)* }
             }
             /// What it reads if only one input of a process can read it.
             pub fn exclusive<E: tailwater_shards::env::Env>(&self) -> Option<&'static str> {

@@ -32,10 +32,9 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
         let Ok(patterns) = Patterns::new(&settings.include, &settings.exclude, &here) else { continue };
         for index in 0..patterns.bases.len() {
             let span = root.span_at(&["inputs", &input.name, "include", &index.to_string()]);
-            // A file that is named without wildcards is found in a directory that cannot be listed.
-            let is_named = settings.include.get(index).is_some_and(|pattern| !pattern.contains(['*', '?', '[', '{']));
-            let found = match unreadable(index, &patterns, disk) {
-                Err(_) if is_named => continue,
+            let is_name = |pattern: &&String| !pattern.contains(['*', '?', '[', '{']);
+            let named = settings.include.get(index).filter(is_name).map(|path| here.join(path));
+            let found = match unreadable(index, named, &patterns, disk) {
                 Err(directory) => Some((
                     format!("the directory {} cannot be read by this user", directory.display()),
                     "no file is found there",
@@ -54,20 +53,32 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
     }
 }
 
-/// The files in the directory where a pattern begins that it matches and that may not be read; or the directory, if that may not.
-fn unreadable<D: Disk>(index: usize, patterns: &Patterns, disk: &D) -> Result<Vec<PathBuf>, PathBuf> {
+/// The files in the directory where a pattern begins that it matches and that may not be read; or the directory, if that may not. A file
+/// that is named without wildcards is found in a directory that cannot be listed.
+fn unreadable<D: Disk>(
+    index: usize,
+    named: Option<PathBuf>,
+    patterns: &Patterns,
+    disk: &D,
+) -> Result<Vec<PathBuf>, PathBuf> {
     let base = &patterns.bases[index].1;
-    let entries = match disk.list(base) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(base.clone()),
+    let is_denied = |error: &std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+    let listed = if named.is_some() { Ok(Vec::new()) } else { disk.list(base) };
+    let entries = match listed {
+        Err(error) if is_denied(&error) => return Err(base.clone()),
         entries => entries.unwrap_or_default(),
     };
-    let paths = entries.into_iter().filter(|entry| !entry.link && !entry.directory).map(|entry| base.join(entry.name));
-    let wanted =
-        paths.filter(|path| patterns.matches(index, path) && !patterns.excludes.match_path(path)).take(FILES_MAX);
-    let is_refused = |path: &PathBuf| {
-        let Ok(found) = disk.locate(base, path, Links::Refuse) else { return false };
-        found.stat().is_ok_and(|stat| stat.kind == FileKind::Regular)
-            && found.open(Open::Read).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    let listed = entries.into_iter().filter(|entry| !entry.link && !entry.directory).map(|entry| base.join(entry.name));
+    let wanted = listed
+        .chain(named)
+        .filter(|path| patterns.matches(index, path) && !patterns.excludes.match_path(path))
+        .take(FILES_MAX);
+    let is_refused = |path: &PathBuf| match disk.locate(base, path, Links::Refuse) {
+        Ok(found) => {
+            found.stat().is_ok_and(|stat| stat.kind == FileKind::Regular)
+                && found.open(Open::Read).is_err_and(|error| is_denied(&error))
+        }
+        Err(error) => is_denied(&error),
     };
     Ok(wanted.filter(is_refused).collect())
 }

@@ -30,6 +30,7 @@ pub fn sums<E: Env>(plan: &Plan) -> Sums {
         lane_bytes: usize::try_from(input.settings.ring::<E>().bytes.0).unwrap_or(usize::MAX),
         pipelines: plan.pipelines.iter().filter(|pipeline| pipeline.inputs.contains(&index)).count(),
         descriptors: input.settings.descriptors_max::<E>(),
+        follows_files: input.settings.follows_files::<E>(),
     });
     let outputs = plan.outputs.iter().filter(|output| output.used).map(|output| OutputNeeds {
         instances: instances(output.settings.spec::<E>(&facts, &output.name).placement()),

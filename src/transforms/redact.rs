@@ -27,6 +27,10 @@ use tailwater_shards::shape::Field;
 ///   are searched too.
 /// - `ipv4` and `ipv6`: IP addresses; of IPv6 in every valid form.
 /// - `bearer`: what follows the word `bearer`, unless it is a short word of letters, as in a sentence.
+///
+/// The searches of a pattern read at most 8 MiB for an event, and 16 more bytes for each byte of its strings. A pattern that looks far
+/// ahead for each of many matches, such as `a(.*b)?` in a string full of `a`, may need more: then the whole string is replaced, and a
+/// failure is counted. Write `[^ ]*` or `.{0,200}` instead of `.*` in such patterns.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Redact")]

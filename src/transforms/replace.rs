@@ -14,6 +14,10 @@ use tailwater_shards::record::{Record, Value};
 
 /// Replaces all matches of `pattern` in the string of `field` with `with`. The pattern sees the string without escapes. A value
 /// that is not a string, or has no match, stays unchanged.
+///
+/// Finding all matches may read at most 8 MiB for an event, and 16 more bytes for each byte of the string. A pattern that looks far ahead
+/// for each of many matches, such as `a(.*b)?` in a string full of `a`, may need more: then the event stays unchanged, and a failure is
+/// counted. Write `[^ ]*` or `.{0,200}` instead of `.*` in such patterns.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Replace")]

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 pub const STRANGER: u32 = 65534;
 
 /// One path may be written to, so the second line becomes a dead letter of `out`.
-fn configuration(directory: &Path) -> String {
+pub fn configuration(directory: &Path) -> String {
     let base = directory.display();
     format!(
         "data_dir: {base}/data\nadmin: false\nshards: 1\nwal: {{max_bytes: 32MiB}}\n\
@@ -24,12 +24,12 @@ fn configuration(directory: &Path) -> String {
 const SECRETS: &str = "  search:\n    type: elasticsearch\n    endpoints: [\"${NOT_SET_URL}\"]\n    index: logs\n\
                        \x20   auth: {basic: {user: u, password: \"${NOT_SET_PASSWORD}\"}}\n    concurrency: ${NOT_SET_NUMBER}\n";
 
-fn recovered(directory: &Path) -> String {
+pub fn recovered(directory: &Path) -> String {
     format!("  recovered: {{type: file, path: \"{}/recovered.json\"}}\n", directory.display())
 }
 
 /// Delivers one event, and makes a dead letter of another one.
-fn with_a_letter(directory: &Path) {
+pub fn with_a_letter(directory: &Path) {
     let config = written(directory, "first.yaml", &configuration(directory));
     let lines = written(directory, "lines", "{\"name\":\"a\"}\n{\"name\":\"b\"}\n");
     let mut run = command(&["run", "-c", &config]);
@@ -253,7 +253,7 @@ fn validate_names_what_its_user_may_not_read() {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
-    for (below, mode) in [("", 0o755), ("logs", 0o755), ("closed", 0o700)] {
+    for (below, mode) in [("", 0o755), ("logs", 0o755), ("closed", 0o700), ("passed", 0o711)] {
         let path = directory.path().join(below);
         fs::create_dir_all(&path).expect("a directory");
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
@@ -264,6 +264,8 @@ fn validate_names_what_its_user_may_not_read() {
         ("logs/c.log", 0o644),
         ("logs/d.gz", 0o600),
         ("closed/e.log", 0o644),
+        ("passed/f.log", 0o600),
+        ("passed/g.log", 0o644),
     ] {
         written(directory.path(), name, "a line\n");
         fs::set_permissions(directory.path().join(name), fs::Permissions::from_mode(mode)).expect("permissions");
@@ -285,7 +287,12 @@ fn validate_names_what_its_user_may_not_read() {
     assert!(!said.contains("c.log") && !said.contains("d.gz"), "{said}");
     let said = told("closed/*.log");
     assert!(said.contains(&format!("the directory {base}/closed cannot be read by this user")), "{said}");
-    for readable in ["logs/c*.log", "logs/c.log"] {
+    // A file that is named needs no list of its directory.
+    for named in ["logs/a.log", "closed/e.log", "passed/f.log"] {
+        let said = told(named);
+        assert!(said.contains(&format!("{base}/{named} cannot be read by this user")), "{said}");
+    }
+    for readable in ["logs/c*.log", "logs/c.log", "passed/g.log", "logs/missing.log"] {
         assert!(!told(readable).contains("cannot be read"), "{readable}");
     }
 }

@@ -1,6 +1,6 @@
 //! Files that decide what the process does, and that others can change: the configuration, and what it names.
 
-use crate::others::{STRANGER, as_stranger, is_root};
+use crate::others::{STRANGER, as_stranger, configuration as letters, is_root, recovered, with_a_letter};
 use crate::{command, tailwater, text, written};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -74,6 +74,78 @@ fn root_runs_no_configuration_that_every_user_can_write_to() {
     assert!(!told(&started).contains("can write to it"), "{}", told(&started));
 }
 
+/// A replay sends and writes what the configuration says too.
+#[test]
+fn root_replays_nothing_with_a_configuration_that_every_user_can_write_to() {
+    if !is_root() {
+        eprintln!("not checked: a replay of root with a configuration of everybody, which needs root");
+        return;
+    }
+    let directory = open_directory();
+    with_a_letter(directory.path());
+    let path = written(directory.path(), "c.yaml", &(letters(directory.path()) + &recovered(directory.path())));
+    let replay = || tailwater(&["dlq", "replay", "--output", "recovered", "-c", &path]);
+    set_mode(Path::new(&path), 0o666);
+    let refused = replay();
+    let said = told(&refused);
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("every user can write to it (its mode is 0666)") && said.contains("chmod o-w"), "{said}");
+    assert!(!directory.path().join("recovered.json").exists(), "nothing was sent");
+    set_mode(Path::new(&path), 0o644);
+    // Nor from a data directory that everybody can change.
+    let data = directory.path().join("data");
+    set_mode(&data, 0o777);
+    for changing in [replay(), tailwater(&["dlq", "purge", "--yes", "-c", &path])] {
+        let said = told(&changing);
+        assert_eq!(changing.status.code(), Some(1), "{said}");
+        assert!(said.contains("every user can write to it") && said.contains("nothing was changed"), "{said}");
+    }
+    set_mode(&data, 0o755);
+    let done = replay();
+    assert!(told(&done).contains("1 letter replayed: 1 delivered"), "{}", told(&done));
+}
+
+/// A service sees the file system read-only (`ProtectSystem`), and others do not. A volume of a container is another matter.
+#[test]
+fn what_only_this_process_cannot_write_to_is_not_safe() {
+    let can = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+    if !is_root() || !can(Command::new("unshare").args(["-m", "mount", "--make-rprivate", "/"])) {
+        eprintln!("not checked: file systems that only a service cannot write to, which need root and mounts");
+        return;
+    }
+    let directory = open_directory();
+    for below in ["etc", "data", "out"] {
+        fs::create_dir(directory.path().join(below)).expect("a directory");
+    }
+    let base = directory.path().display();
+    let config = configuration(directory.path()).replace("/out.log", "/out/out.log");
+    let path = written(&directory.path().join("etc"), "c.yaml", &config);
+    set_mode(Path::new(&path), 0o666);
+    let read_only = |place: &str| format!("mount --bind {place} {place}; mount -o remount,bind,ro {place}; ");
+    let writable = |place: &str| format!("mount --bind {place} {place}; ");
+    let run = |mounts: &str| {
+        let script =
+            format!("mount --make-rprivate /; {mounts} exec {} run -c {path}", env!("CARGO_BIN_EXE_tailwater"));
+        let lines = written(directory.path(), "lines", "a line\n");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-m", "sh", "-ec", &script]).stdin(fs::File::open(lines).expect("the lines"));
+        unshare.output().expect("unshare is there")
+    };
+    // Mounts below one that becomes read-only stay as they are.
+    let service = format!(
+        "mount --bind {base} {base}; cd {base}; {}{}mount -o remount,bind,ro {base};",
+        writable(&format!("{base}/data")),
+        writable(&format!("{base}/out"))
+    );
+    let refused = run(&service);
+    let said = told(&refused);
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("every user can write to it (its mode is 0666)"), "{said}");
+    let volume = run(&read_only(&format!("{base}/etc")));
+    assert_eq!(volume.status.code(), Some(0), "{}", told(&volume));
+    assert!(!told(&volume).contains("can write to it"), "{}", told(&volume));
+}
+
 /// He has no rights that others could want.
 #[test]
 fn ordinary_user_is_warned_of_a_configuration_that_others_can_write_to() {
@@ -90,6 +162,9 @@ fn ordinary_user_is_warned_of_a_configuration_that_others_can_write_to() {
         }
         false => run(&path),
     };
+    if !is_root() && output.status.code() == Some(78) {
+        return eprintln!("not checked: this user is in groups that others are not in");
+    }
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     let said = told(&output);
     assert_eq!(said.matches("every user can write to it").count(), 1, "{said}");

@@ -5,7 +5,7 @@
 
 use crate::case::Case;
 use crate::metrics;
-use crate::product::{Product, give_away, is_root};
+use crate::product::{Product, give_away, is_root, run_to_end, text};
 use crate::running::append;
 use crate::wait::wait_for;
 use std::fs;
@@ -84,4 +84,62 @@ fn wait_for_waiting(case: &Case, product: &mut Product, is_right: impl Fn(u64) -
             waiting => Err(format!("{waiting} wait\n{}", product.state())),
         }
     });
+}
+
+/// Number of directories with files that fill the room, and bytes of their paths: with these, a file counts the least.
+const TREES: usize = 10;
+const PATH_BYTES: usize = 128;
+
+/// Bytes of memory that belong to no file.
+fn anonymous_bytes(product: &Product) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", product.id())).expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the memory");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib << 10
+}
+
+/// What `validate` says of a consumer of memory.
+fn memory_of(config: &str, consumer: &str) -> u64 {
+    let said = run_to_end(&["validate", "-c", config]);
+    let said = text(&said.stdout);
+    let line = said.lines().find(|line| line.starts_with("memory ")).expect("the sum");
+    let share = line.split(&format!("{consumer} ")).nth(1).expect("the consumer");
+    let mib: u64 = share.split("MiB").next().expect("a size").parse().expect("a number");
+    mib << 20
+}
+
+#[test]
+fn memory_for_all_files_that_have_room_is_in_the_sum() {
+    let mut case = Case::new("room");
+    case.shards = 1;
+    case.extra = "wal: {segment_bytes: 4MiB, max_bytes: 64MiB}\n".to_owned();
+    let include = case.path("logs/*/*.log").display().to_string();
+    let input = format!("{{type: file, max_line_bytes: 4KiB, include: [\"{include}\"]}}");
+    let config = case.configure(&input, "{type: blackhole}");
+    fs::create_dir(case.path("logs/first")).expect("a folder");
+    case.write("logs/first/app.log", b"before the others\n");
+    let mut product = Product::start(&case, &config);
+    product.expect("not followed yet");
+    metrics::wait_for_ready(case.admin_port);
+    let before = anonymous_bytes(&product);
+    // A user may have eight ninths of the room for 7,168 files.
+    for file in 0..8_000 {
+        let tree = case.path(&format!("logs/{}", file % TREES));
+        fs::create_dir_all(&tree).expect("a directory");
+        let start = format!("{}/{file}", tree.display());
+        let name = format!("{start}{}.log", "n".repeat(PATH_BYTES.saturating_sub(start.len() + 4)));
+        fs::write(name, format!("line {file}\n")).expect("a file");
+    }
+    wait_for("all files that have room", || {
+        let sum = |name| metrics::sum(case.admin_port, name, &[]);
+        let (followed, read) = (sum("tailwater_files")?, metrics::received_events(case.admin_port)?);
+        if followed > 6_300 && read >= followed { Ok(()) } else { Err(format!("{followed}\n{}", product.state())) }
+    });
+    let (grown, most) = (
+        anonymous_bytes(&product).saturating_sub(before),
+        memory_of(config.to_str().expect("UTF-8"), "followed files"),
+    );
+    eprintln!("{} KiB more for all files, of at most {} KiB", grown >> 10, most >> 10);
+    assert!(grown <= most, "{grown} bytes more, of at most {most}");
+    product.terminate();
 }

@@ -1,6 +1,6 @@
 //! Documents: valid links, line widths, one title per page, and the files that a project needs.
 
-use crate::source::{Finding, check, check_rule, files, finding, root};
+use crate::source::{Finding, Source, check, check_rule, files, finding, root, sources};
 
 const LINE_WIDTH_MAX: usize = 140;
 
@@ -54,6 +54,31 @@ fn missing_sources(all: &[String], path: &str, text: &str) -> Vec<Finding> {
     missing.map(|(line, code)| finding(path, line, format!("there is no `{code}`"))).collect()
 }
 
+/// What a table names in a last column `test`, and is none: neither one file with tests, nor a folder, nor a test (or the beginnings of
+/// several, as `e8_*`).
+fn missing_tests(all: &[Source], path: &str, text: &str) -> Vec<Finding> {
+    let has_test = |source: &&Source| source.text.contains("#[test]");
+    let tests_in = |name: &str| {
+        let named = all.iter().filter(|file| file.path == name || file.path.ends_with(&format!("/{name}")));
+        named.filter(has_test).count()
+    };
+    let is_test = |code: &str| match () {
+        () if code.ends_with(".rs") => tests_in(code) == 1,
+        () if code.contains('/') => root().join(code).is_dir(),
+        () => all.iter().any(|file| file.text.contains(&format!("fn {}", code.trim_end_matches('*')))),
+    };
+    let (mut is_column, mut findings) = (false, Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        let cell = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
+        is_column = line.starts_with('|') && (is_column || cell == "test");
+        let named = cell.split('`').skip(1).step_by(2).filter(|_| is_column);
+        findings.extend(named.filter(|code| !is_test(code)).map(|code| {
+            finding(path, index + 1, format!("`{code}` is neither one file with tests nor a test: name what shows it"))
+        }));
+    }
+    findings
+}
+
 fn wide_lines(path: &str, text: &str) -> Vec<Finding> {
     let wide = |line: &str| line.chars().count() > LINE_WIDTH_MAX && !line.contains("](http") && !line.starts_with('|');
     let hits = text.lines().enumerate().filter(|(_, line)| wide(line));
@@ -94,6 +119,12 @@ fn links_of_the_documents_resolve() {
 fn sources_that_the_documents_name_exist() {
     let all = files();
     check(&["md"], |path, text| missing_sources(&all, path, text));
+}
+
+#[test]
+fn tests_that_the_documents_name_are_tests() {
+    let all = sources(&["rs"]);
+    check(&["md"], |path, text| missing_tests(&all, path, text));
 }
 
 #[test]
@@ -140,6 +171,13 @@ fn rules_of_this_file_find_what_is_wrong() {
         &["`nowhere.rs`", "`tidy/doc.rs`"],
         sources,
     );
+    let all = crate::source::sources(&["rs"]);
+    let table = |cell: &str| format!("| a | test |\n|---|---|\n| `x.rs` | {cell} |\n\n| `y.rs` |\n");
+    let tests = |path: &str, text: &str| missing_tests(&all, path, text);
+    let good = table("`tidy/docs.rs` (all), `tests/config`, `pages_have_*`");
+    let bad =
+        ["`tidy/source.rs`", "`tidy/docs.rs`, `nowhere.rs`", "`tests.rs`", "`tests/nowhere`", "`e99_*`"].map(table);
+    check_rule("README.md", &[&good, "| `x.rs` |\n"], &bad.each_ref().map(String::as_str), tests);
     check_rule("README.md", &[&"x".repeat(140)], &[&"x".repeat(141)], wide_lines);
     check_rule("README.md", &["# A\n## B\n```\n# comment\n```\n"], &["## B\n", "# A\n# B\n"], one_title);
     check_rule("README.md", &["a\n", ""], &["a \n", "a\r\n", "a", "a\n\n"], ragged);

@@ -49,7 +49,7 @@ pub struct Claim {
 impl Queue {
     /// Takes the dead letters that `wanted` selects out of the queue.
     pub fn claim(&self, wanted: impl Fn(&KeptLetter<'_>) -> bool) -> anyhow::Result<Claim> {
-        refuse_another_users(&self.root)?;
+        refuse_of_others(&self.root)?;
         let path = self.path();
         self.disk.create_dir_all(&path).map_err(|error| unreadable(&path, &error))?;
         let lock = self.disk.lock(&path.join("lock")).map_err(|error| match error.kind() {
@@ -252,14 +252,21 @@ impl Claim {
 
 /// Refuses a data directory of another user, before anything is made in it: that user's service could not open it. Root could give files
 /// away after they are made, but outputs and the engine of a replay make files of their own, and a crash would leave them with root.
-fn refuse_another_users(root: &Path) -> anyhow::Result<()> {
-    let Some(owner) = data_dir::keeper(root) else { return Ok(()) };
-    anyhow::bail!(
-        "{} belongs to the user {}, who could not open what another user makes there; nothing was changed. Run:\n  {}",
-        root.display(),
-        users::shown(owner),
-        advice::again_as(owner, root)
-    )
+/// Refuses one that others can change too, as a start does.
+fn refuse_of_others(root: &Path) -> anyhow::Result<()> {
+    let shown = root.display();
+    if let Some(owner) = data_dir::keeper(root) {
+        anyhow::bail!(
+            "{shown}, or something in it, belongs to the user {}, who could not open what another user makes there; nothing was \
+             changed. Run:\n  {}",
+            users::shown(owner),
+            advice::again_as(owner, root)
+        );
+    }
+    if let Some(data_dir::Objection { what, help }) = data_dir::objection(root) {
+        anyhow::bail!("the data directory {shown}: {what}; nothing was changed; {help}");
+    }
+    Ok(())
 }
 
 /// Moves the segments of a claim back and removes its folder.

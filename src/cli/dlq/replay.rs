@@ -9,6 +9,7 @@ use crate::app::RunError;
 use crate::app::replay::{self, Job, Replay, Replayed};
 use crate::config::Plan;
 use crate::config::component::Table as _;
+use crate::config::unset::Unset;
 use crate::telemetry::log::{self, LogOptions};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -39,9 +40,10 @@ const WRITES_FILES: &str = "file";
 
 /// Runs the command.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let Some(loaded) =
-        configuration::load_part(&arguments.file, |_, unset| !PARTS.iter().any(|part| unset.is_below(&[part])))
-    else {
+    let is_needed = |unset: &Unset| !PARTS.iter().any(|part| unset.is_below(&[part]));
+    let loaded = configuration::load_part(&arguments.file, |_, unset| is_needed(unset));
+    // It sends and writes what the configuration says, with the rights of this process.
+    let Some(loaded) = loaded.filter(|loaded| !configuration::refuse_of_others(loaded, &arguments.file)) else {
         return Ok(Exit::Configuration);
     };
     let plan = &loaded.plan;

@@ -293,6 +293,10 @@ impl<E: Env> InputSettings<E> for Settings {
         let identified = (home::files::IDENTIFY_FILES + jobs + home::missing::ARCHIVES_MAX) as u64;
         owner::descriptors::OPEN_FILES_HARD_MAX as u64 + identified + home::crowd::OFFERED_MAX
     }
+
+    fn follows_files(&self) -> bool {
+        true
+    }
 }
 
 /// Checked settings on their way to the shards.

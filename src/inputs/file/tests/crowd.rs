@@ -20,6 +20,15 @@ fn read_of_eve(world: &World) -> Vec<usize> {
     numbers.collect()
 }
 
+/// More files of Eve than there is room for. Returns those that were read.
+fn crowded(world: &mut World, files: usize) -> Vec<usize> {
+    world.room = 20_000;
+    eve(world, 0..files);
+    world.start();
+    world.wait(5);
+    read_of_eve(world)
+}
+
 fn wait_for_line(world: &mut World, line: &str) {
     let log = world.log.clone();
     world.simulation.must(line, || log.borrow().lines.iter().any(|have| have == line), LONG);
@@ -65,11 +74,7 @@ fn files_of_one_user_leave_room_for_others_and_come_when_there_is_room() {
 #[test]
 fn a_directory_that_goes_during_a_start_keeps_its_room_until_its_files_are_recorded_as_gone() {
     check(&["/log/*/*.log"], |world| {
-        world.room = 20_000;
-        eve(world, 0..100);
-        world.start();
-        world.wait(5);
-        let first = read_of_eve(world).len();
+        let first = crowded(world, 100).len();
         world.kill();
         for file in 100..200 {
             let path = format!("/log/new/{file}.log");
@@ -88,11 +93,7 @@ fn a_directory_that_goes_during_a_start_keeps_its_room_until_its_files_are_recor
 #[test]
 fn rotated_files_keep_their_room() {
     check(&["/log/*/*.log*"], |world| {
-        world.room = 20_000;
-        eve(world, 0..150);
-        world.start();
-        world.wait(5);
-        let before = read_of_eve(world);
+        let before = crowded(world, 150);
         for file in before.clone() {
             world.append(&format!("/log/eve/{file}.log"), &format!("eve {}\n", 1000 + file));
             world.rename(&format!("/log/eve/{file}.log"), &format!("/log/eve/{file}.log.old"));
@@ -143,11 +144,7 @@ fn files_of_one_user_leave_room_for_those_of_others_in_the_same_directory() {
 #[test]
 fn more_names_of_followed_files_leave_room_for_others() {
     check(&["/log/*/*.log"], |world| {
-        world.room = 20_000;
-        eve(world, 0..150);
-        world.start();
-        world.wait(5);
-        let before = read_of_eve(world);
+        let before = crowded(world, 150);
         for (file, name) in before.iter().flat_map(|file| (0..3).map(move |name| (file, name))) {
             let (file, name) = (format!("/log/eve/{file}.log"), format!("/log/eve/{file}.{name}.log"));
             world.outside.hard_link(file, name).expect("linked");
@@ -163,11 +160,7 @@ fn more_names_of_followed_files_leave_room_for_others() {
 #[test]
 fn longer_names_of_followed_files_leave_room_for_others() {
     check(&["/log/*/*.log"], |world| {
-        world.room = 20_000;
-        eve(world, 0..150);
-        world.start();
-        world.wait(5);
-        let before = read_of_eve(world);
+        let before = crowded(world, 150);
         let long = |file: &usize| format!("/log/eve/{}{file}.log", "x".repeat(220));
         for file in &before {
             world.rename(&format!("/log/eve/{file}.log"), &long(file));

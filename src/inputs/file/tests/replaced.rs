@@ -252,19 +252,25 @@ fn successor_of_a_backup_with_different_content_is_read_from_its_beginning() {
     }
 }
 
+/// A file becomes a backup, and one that begins like it is written in its place. Returns the lines of the first one.
+fn begun_again(world: &mut World) -> Vec<String> {
+    let lines = numbered(0, 200);
+    world.append(PATH, &text(&lines));
+    world.start();
+    world.wait_for(200);
+    world.wait(2);
+    world.rename(PATH, "/log/app.log~");
+    world.append(PATH, &text(&lines[..100]));
+    world.wait(2);
+    lines
+}
+
 /// A copy that is still being written is renamed out of the pattern, or the process is killed then.
 #[test]
 fn copy_of_a_backup_that_is_moved_before_it_was_compared_is_not_lost() {
     for kill in [false, true] {
         check(&[PATH], |world| {
-            let lines = numbered(0, 200);
-            world.append(PATH, &text(&lines));
-            world.start();
-            world.wait_for(200);
-            world.wait(2);
-            world.rename(PATH, "/log/app.log~");
-            world.append(PATH, &text(&lines[..100]));
-            world.wait(2);
+            begun_again(world);
             if kill {
                 world.kill();
             }
@@ -286,14 +292,7 @@ fn copy_of_a_backup_that_is_moved_before_it_was_compared_is_not_lost() {
 #[test]
 fn copy_of_a_backup_that_is_deleted_before_it_was_compared_is_closed() {
     check(&[PATH], |world| {
-        let lines = numbered(0, 200);
-        world.append(PATH, &text(&lines));
-        world.start();
-        world.wait_for(200);
-        world.wait(2);
-        world.rename(PATH, "/log/app.log~");
-        world.append(PATH, &text(&lines[..100]));
-        world.wait(2);
+        let lines = begun_again(world);
         world.outside.remove(PATH).expect("removed");
         world.wait(30);
         assert_eq!(world.sum(|counters| counters.files.get()), 0, "seed {}", world.simulation.seed());

@@ -32,6 +32,14 @@ fn unread(cluster: &Cluster, input: usize) -> u64 {
     state.sources.iter().filter(of).map(|source| source.events() - source.next).sum()
 }
 
+/// After a crash there is space in the queue, and everything ends well.
+fn finish_with_space(mut cluster: Cluster) {
+    let crash = some_crash(&mut cluster);
+    cluster.crash(crash);
+    cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
+    cluster.finish();
+}
+
 #[test]
 fn full_queue_of_letters_stops_only_the_lane_that_has_them() {
     for seed in 0..16 {
@@ -47,11 +55,7 @@ fn full_queue_of_letters_stops_only_the_lane_that_has_them() {
             cluster.alive().meters.inputs.iter().map(|input| input.lanes[0].counters().sent_events.get()).collect();
         let (stopped, other) = (unread(&cluster, 0), unread(&cluster, 1));
         assert!(stopped > 100 && other == 0, "seed {seed}: {stopped} and {other} are unread, sent {lanes:?}");
-        let crash = some_crash(&mut cluster);
-        cluster.crash(crash);
-        // Makes space in the queue.
-        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
-        cluster.finish();
+        finish_with_space(cluster);
     }
 }
 
@@ -98,10 +102,7 @@ fn component_that_has_used_up_its_share_leaves_space_for_the_letters_of_others()
         let waits: Vec<_> = shard.letter_holders.get().into_iter().map(|of| (of.name, of.waits.is_some())).collect();
         assert!(waits.contains(&("input 0".to_owned(), true)), "seed {seed}: {waits:?}");
         assert!(waits.contains(&("input 1".to_owned(), false)), "seed {seed}: {waits:?}");
-        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
-        let crash = some_crash(&mut cluster);
-        cluster.crash(crash);
-        cluster.finish();
+        finish_with_space(cluster);
     }
 }
 
@@ -122,10 +123,7 @@ fn source_whose_letters_have_no_space_stops_no_other_source_of_its_input() {
         cluster.run_for(SECOND * 5);
         assert_eq!(delivered(&cluster) - before, 1600, "seed {seed}: the other sources are delivered");
         assert_eq!(parked(&cluster, 0), waits, "seed {seed}");
-        let crash = some_crash(&mut cluster);
-        cluster.crash(crash);
-        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
-        cluster.finish();
+        finish_with_space(cluster);
     }
 }
 
@@ -158,10 +156,7 @@ fn burst_of_lines_without_space_for_their_letters_stops_no_other_source() {
         }
         cluster.run_for(SECOND * 5);
         assert_eq!(delivered(&cluster) - before, 2 * events, "seed {seed}: the other sources are delivered");
-        let crash = some_crash(&mut cluster);
-        cluster.crash(crash);
-        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
-        cluster.finish();
+        finish_with_space(cluster);
     }
 }
 
@@ -213,10 +208,7 @@ fn lane_that_waits_for_letters_drops_its_oldest() {
         assert_eq!((unread(&cluster, 0), unread(&cluster, 1)), (0, 0), "seed {seed}: nobody is stopped");
         let dropped = cluster.alive().meters.inputs[0].lanes[0].counters().dropped_events.get();
         assert!(dropped > 100, "seed {seed}: {dropped} events were dropped");
-        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
-        let crash = some_crash(&mut cluster);
-        cluster.crash(crash);
-        cluster.finish();
+        finish_with_space(cluster);
     }
 }
 
@@ -324,9 +316,6 @@ fn output_that_drops_letters_waits_for_no_space() {
             assert!(dropped == 0 && unread(&cluster, 0) > 100, "seed {seed}: {passed} passed, {dropped} dropped");
             assert_eq!(troubles, (true, false), "seed {seed}");
         }
-        let crash = some_crash(&mut cluster);
-        cluster.crash(crash);
-        cluster.setup.dead_letters.bytes_max = 64 * 1024 * 1024;
-        cluster.finish();
+        finish_with_space(cluster);
     }
 }
