@@ -93,6 +93,7 @@ pub(in super::super) struct State {
     /// Paths that calls do not pass, and how often these changed.
     pub(super) hanging: BTreeSet<PathBuf>,
     pub(super) hanging_changes: u64,
+    pub(super) closed_in_tasks: BTreeSet<String>,
     /// Pages that are not in memory.
     pub(super) absent: BTreeSet<(Id, u64)>,
     pub(super) wall: Timestamp,
@@ -127,6 +128,7 @@ impl State {
             blocked: BTreeSet::new(),
             hanging: BTreeSet::new(),
             hanging_changes: 0,
+            closed_in_tasks: BTreeSet::new(),
             absent: BTreeSet::new(),
             wall: Timestamp(0),
             journal: Vec::new(),
