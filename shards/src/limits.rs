@@ -322,9 +322,10 @@ pub const LOG_THREADS: usize = 4;
 /// unlimited time.
 pub const PLUGIN_THREADS: usize = 8;
 
-/// Threads of one shard for looks at files and directories of others. Each input leaves a few of them to what hangs, so this is
-/// enough for several inputs with dead file servers. Threads exist only while they have work.
-pub const FILE_THREADS: usize = 32;
+/// Threads of one shard for looks at files and directories of others. An input leaves a few of them to each path that hangs, and at most
+/// 32 in total, so this is enough for many inputs with dead file servers. Threads exist only while they have work.
+pub const FILE_THREADS: usize = 192;
+const _: () = assert!(FILE_THREADS < JOBS_MAX);
 
 /// Threads of the process that look names up, one for each name. A name server that does not answer may occupy one for a minute
 /// or more. Configurations have fewer names of servers and proxies than this.

@@ -1,7 +1,10 @@
 //! Loads the configuration file for several commands, and prints its problems.
 
+use super::looks::{self, LIMIT_OF_START, Noted};
 use super::output;
 use crate::app::{data_dir, exposed, trusted};
+use crate::config::links::{bases, exchangeable};
+use crate::config::plan::Plan;
 use crate::config::problem::{Problem, Severity};
 use crate::config::raw::DATA_DIR_DEFAULT;
 use crate::config::unset::Unset;
@@ -14,7 +17,7 @@ use tailwater_shards::counted::counted;
 use tailwater_shards::glommio_env::{GlommioEnv, RealDisk, allowed_cpus};
 
 /// The options that name the configuration.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct FileArguments {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", env = "TAILWATER_CONFIG")]
@@ -24,7 +27,7 @@ pub struct FileArguments {
 }
 
 /// The option that names the data directory.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct DataDirArguments {
     /// The data directory (write-ahead log, positions, dead letters); overrides `data_dir` of the file
     #[arg(long, value_name = "DIR")]
@@ -125,10 +128,12 @@ pub fn load_without_outputs(config: PathBuf) -> Option<Loaded> {
 }
 
 /// Loads the file, prints its problems, and also reads the files that the configuration names.
-pub fn check(arguments: &FileArguments) -> Option<Loaded> {
+pub fn check(arguments: &FileArguments, disk: &Noted) -> Option<Loaded> {
     let here = circumstances(arguments.data_dir.data_dir.clone());
-    let mut loaded = accepted(config::check_file::<GlommioEnv>(&arguments.config, &here, &RealDisk::new()))?;
+    let mut loaded = accepted(config::check_file::<GlommioEnv>(&arguments.config, &here, disk))?;
+    disk.note(&arguments.config);
     loaded.warnings.problems.extend(of_files(&loaded, &arguments.config));
+    disk.note(&loaded.plan.data_dir);
     loaded.warnings.problems.extend(of_data_dir(&loaded));
     show_warnings(&loaded);
     Some(loaded)
@@ -155,6 +160,39 @@ fn of_data_dir(loaded: &Loaded) -> Vec<Problem> {
     refused.into_iter().chain(doubted).collect()
 }
 
+/// Warns of each directory where a pattern begins that others can exchange. A directory that does not answer is told, and the start goes
+/// on: the input looks at it by itself. When it answers later, its warning is a line of the application log.
+pub fn of_bases(plan: &Plan) -> Vec<Problem> {
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let (mut problems, mut given_up) = (Vec::new(), 0);
+    for base in bases(plan, &here) {
+        if given_up == looks::GIVEN_UP_MAX {
+            let what = format!(
+                "{}: not checked for who can exchange it, because others before it do not answer",
+                base.display()
+            );
+            problems.push(Problem { severity: Severity::Warning, ..Problem::whole(what) });
+            continue;
+        }
+        let (own, late) = (base.clone(), base.clone());
+        let look = move |disk: &Noted| exchangeable(&own, disk);
+        let answers = move |problem: Option<Problem>| {
+            tracing::info!("{}: it answers", late.display());
+            problem.iter().for_each(|problem| tell(problem, "", None));
+        };
+        match looks::within(LIMIT_OF_START, look, answers) {
+            Ok(problem) => problems.extend(problem),
+            Err(path) => {
+                given_up += 1;
+                let seconds = counted(LIMIT_OF_START.as_secs(), "second");
+                let what = format!("{}: no answer for {seconds}: the start goes on without it", path.display());
+                problems.push(Problem { severity: Severity::Warning, ..Problem::whole(what) }.help(looks::HELP));
+            }
+        }
+    }
+    problems
+}
+
 /// Tells the warnings of a configuration that runs: as text on a terminal, otherwise as lines of the application log.
 pub fn warn(loaded: &Loaded) {
     if std::io::stderr().is_terminal() {
@@ -162,16 +200,19 @@ pub fn warn(loaded: &Loaded) {
     }
     let report = &loaded.warnings;
     for problem in &report.problems {
-        let place = problem.span.map(|span| report.line_and_column(span.start));
-        tracing::warn!(
-            target: log::SAID_ONCE,
-            file = report.file,
-            line = place.map(|(line, _)| line as u64),
-            column = place.map(|(_, column)| column as u64),
-            help = problem.help,
-            "{}", problem.what
-        );
+        tell(problem, &report.file, problem.span.map(|span| report.line_and_column(span.start)));
     }
+}
+
+fn tell(problem: &Problem, file: &str, place: Option<(usize, usize)>) {
+    tracing::warn!(
+        target: log::SAID_ONCE,
+        file,
+        line = place.map(|(line, _)| line as u64),
+        column = place.map(|(_, column)| column as u64),
+        help = problem.help,
+        "{}", problem.what
+    );
 }
 
 fn show_warnings(loaded: &Loaded) {

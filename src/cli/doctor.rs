@@ -3,6 +3,7 @@
 //! Changes nothing, except that it creates a file in the data directory and removes it again, to check that it can.
 
 use super::configuration::{circumstances, load_part};
+use super::looks::{self, LIMIT, Noted};
 use super::{Exit, output};
 use crate::app::{advice, data_dir};
 use crate::config::Loaded;
@@ -20,8 +21,9 @@ use clap::Args;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use tailwater_shards::counted::counted;
 use tailwater_shards::env::Disk;
-use tailwater_shards::glommio_env::{Finding, RealDisk, State, allowed_cpus, probe};
+use tailwater_shards::glommio_env::{Finding, State, allowed_cpus, probe};
 use tailwater_shards::limits;
 use tailwater_shards::scan::{TIER_VARIABLE, Tier};
 
@@ -52,21 +54,63 @@ struct Needs {
     unknown: Vec<Finding>,
 }
 
+impl Needs {
+    fn room(&self) -> Room {
+        let least = limits::SEGMENTS_MIN * self.segment_bytes * self.shards as u64;
+        Room { least: least.min(self.disk_bytes), wanted: self.disk_bytes }
+    }
+}
+
+/// Bytes that must be free in the data directory, and that should be.
+struct Room {
+    least: u64,
+    wanted: u64,
+}
+
 /// Runs the command: exit code 1 if something prevents Tailwater from running.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(needs) = needs(arguments) else { return Ok(Exit::Configuration) };
     let mut findings = probe(needs.shards).findings;
     findings.push(processor(Tier::best()));
     findings.extend(pinned(&needs.pinned, &allowed_cpus()));
-    findings.extend(directory(&needs.data_dir));
-    findings.extend(others(&needs.data_dir));
-    findings.push(free_disk(&RealDisk::new(), &needs));
-    findings.extend(needs.files.iter().flat_map(|template| output_directory(template, &RealDisk::new())));
-    findings.extend(needs.bases.iter().filter_map(|base| input_directory(base, &RealDisk::new())));
+    findings.extend(of_places(&needs));
     findings.extend(needs.unknown);
     output::print(&report(&findings))?;
     let bad = findings.iter().any(|finding| finding.state == State::Problem);
     Ok(if bad { Exit::Failed } else { Exit::Done })
+}
+
+/// The findings about directories. One that does not answer is a finding too.
+fn of_places(needs: &Needs) -> Vec<Finding> {
+    type Look = Box<dyn FnOnce(&Noted) -> Vec<Finding> + Send>;
+    let (data_dir, free) = (needs.data_dir.clone(), needs.room());
+    let data: Look = Box::new(move |disk| {
+        disk.note(&data_dir);
+        let found = directory(&data_dir).into_iter().chain(others(&data_dir));
+        found.chain([free_disk(disk, &data_dir, &free)]).collect()
+    });
+    let outputs = needs.files.iter().cloned().map(|template| {
+        let look: Look = Box::new(move |disk| output_directory(&template, disk));
+        ("output directory", look)
+    });
+    let inputs = needs.bases.iter().cloned().map(|base| {
+        let look: Look = Box::new(move |disk| input_directory(&base, disk).into_iter().collect());
+        ("input directory", look)
+    });
+    let (mut findings, mut given_up) = (Vec::new(), 0);
+    for (name, look) in [("data directory", data)].into_iter().chain(outputs).chain(inputs) {
+        if given_up == looks::GIVEN_UP_MAX {
+            let detail = "not checked, because others before it do not answer".to_owned();
+            findings.push(finding(name, State::Warning, detail, String::new()));
+            continue;
+        }
+        findings.extend(looks::within(LIMIT, look, drop).unwrap_or_else(|path| {
+            given_up += 1;
+            let detail = format!("{}: no answer for {}", path.display(), counted(LIMIT.as_secs(), "second"));
+            vec![finding(name, State::Problem, detail, looks::HELP.to_owned())]
+        }));
+    }
+    findings
 }
 
 fn needs(arguments: &Arguments) -> Option<Needs> {
@@ -288,9 +332,9 @@ fn writable(directory: &Path) -> std::io::Result<()> {
     std::fs::remove_file(path)
 }
 
-fn free_disk(disk: &impl Disk, needs: &Needs) -> Finding {
+fn free_disk(disk: &impl Disk, data_dir: &Path, room: &Room) -> Finding {
     const NAME: &str = "free disk";
-    let directory = existing(&needs.data_dir);
+    let directory = existing(data_dir);
     let free = match disk.free_bytes(directory) {
         Ok(free) => free,
         Err(error) => {
@@ -304,8 +348,7 @@ fn free_disk(disk: &impl Disk, needs: &Needs) -> Finding {
         }
     };
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let least = limits::SEGMENTS_MIN * needs.segment_bytes * needs.shards as u64;
-    let wanted = mib(needs.disk_bytes);
+    let wanted = mib(room.wanted);
     let detail = format!(
         "{} free in {}; the write-ahead log and dead letters may take {wanted}",
         mib(free),
@@ -313,8 +356,8 @@ fn free_disk(disk: &impl Disk, needs: &Needs) -> Finding {
     );
     let fix = "free disk space, move `data_dir`, or lower `wal.max_bytes` or `dlq.max_bytes`".to_owned();
     match free {
-        _ if free < least.min(needs.disk_bytes) => finding(NAME, State::Problem, detail, fix),
-        _ if free < needs.disk_bytes => finding(NAME, State::Warning, detail, fix),
+        _ if free < room.least => finding(NAME, State::Problem, detail, fix),
+        _ if free < room.wanted => finding(NAME, State::Warning, detail, fix),
         _ => finding(NAME, State::Ok, detail, String::new()),
     }
 }

@@ -8,6 +8,7 @@ mod configuration;
 mod demo;
 mod dlq;
 mod doctor;
+mod looks;
 mod output;
 mod run;
 mod schema;

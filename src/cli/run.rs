@@ -4,12 +4,10 @@ use super::configuration::{self, FileArguments};
 use super::{Exit, output};
 use crate::app::{self, RunError, RunOptions};
 use crate::config::Plan;
-use crate::config::links::exchangeable_bases;
 use crate::config::plan::GivenUp;
 use crate::config::raw::wrong_name;
 use crate::telemetry::log::{self, LogError};
 use clap::Args;
-use tailwater_shards::glommio_env::RealDisk;
 use tailwater_shards::stop::Stop;
 
 /// Run the collector; SIGTERM or SIGINT stops it after delivering what was read, a second signal at once
@@ -73,7 +71,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
-    loaded.warnings.problems.extend(exchangeable_bases(&loaded.plan, &RealDisk::new()));
+    loaded.warnings.problems.extend(configuration::of_bases(&loaded.plan));
     configuration::warn(&loaded);
     // Print the buffered log lines before the error.
     let counter = log.counter();

@@ -50,20 +50,19 @@ pub fn check<D: Disk>(plan: &Plan, root: &Node, disk: &D, problems: &mut Vec<Pro
     }
 }
 
-/// Warns of each directory where a pattern begins that others can exchange, for a start, which checks nothing else. May block.
-pub fn exchangeable_bases<D: Disk>(plan: &Plan, disk: &D) -> Vec<Problem> {
-    let here = disk.canonical(Path::new(".")).unwrap_or_else(|_| "/".into());
+/// The directories where patterns begin. Relative ones begin in `here`.
+pub fn bases(plan: &Plan, here: &Path) -> BTreeSet<PathBuf> {
     let mut bases = BTreeSet::new();
     for input in plan.inputs.iter().filter(|input| input.used) {
         let InputConfig::File(settings) = &input.settings else { continue };
-        let patterns = Patterns::new(&settings.include, &settings.exclude, &here);
+        let patterns = Patterns::new(&settings.include, &settings.exclude, here);
         bases.extend(patterns.into_iter().flat_map(|patterns| patterns.bases).map(|(_, base)| base));
     }
-    bases.iter().filter_map(|base| exchangeable(base, disk)).collect()
+    bases
 }
 
-/// Warns of a directory where a pattern begins that others can exchange, or where a link is in the way that is not followed.
-fn exchangeable<D: Disk>(base: &Path, disk: &D) -> Option<Problem> {
+/// Warns of a directory where a pattern begins that others can exchange, or where a link is in the way that is not followed. May block.
+pub fn exchangeable<D: Disk>(base: &Path, disk: &D) -> Option<Problem> {
     let warning = |what: String| Problem { severity: Severity::Warning, ..Problem::whole(what) };
     let refused = fixed::resolve(disk, base).err();
     if let Some(refusal) = refused.as_ref().and_then(Refusal::of) {

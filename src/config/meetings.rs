@@ -45,7 +45,7 @@ impl Files<'_> {
 }
 
 /// Checks the files of all outputs that run. With `disk`, it may block.
-pub fn check<E: Env>(plan: &Plan, root: &Node, disk: Option<&E::Disk>, problems: &mut Vec<Problem>) {
+pub fn check<E: Env, D: Disk>(plan: &Plan, root: &Node, disk: Option<&D>, problems: &mut Vec<Problem>) {
     problems.extend(rivals::<E>(plan, root));
     let files: Vec<Files<'_>> =
         plan.outputs.iter().enumerate().filter_map(|(at, one)| files_of(at, one, root, disk)).collect();

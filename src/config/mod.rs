@@ -99,12 +99,12 @@ pub fn load_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> R
 pub fn load_file_in_part<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
     let (file, bytes, stat) = read_file(path, disk)?;
     let variables = Variables { lookup: &own_variable, may_be_unset: true };
-    let loaded = load_with::<E>(&file, bytes, variables, here, None)?;
+    let loaded = load_with::<E, E::Disk>(&file, bytes, variables, here, None)?;
     Ok(Loaded { stat: Some(stat), ..loaded })
 }
 
 /// The same as [`load_file`], and checks the files that it names, as a start does.
-pub fn check_file<E: Env>(path: &Path, here: &Circumstances, disk: &E::Disk) -> Result<Loaded, Refused> {
+pub fn check_file<E: Env>(path: &Path, here: &Circumstances, disk: &impl Disk) -> Result<Loaded, Refused> {
     let (file, bytes, stat) = read_file(path, disk)?;
     let loaded = check::<E>(&file, bytes, &own_variable, here, disk)?;
     Ok(Loaded { stat: Some(stat), ..loaded })
@@ -117,7 +117,7 @@ pub fn load<E: Env>(
     lookup: &dyn Fn(&str) -> Option<String>,
     here: &Circumstances,
 ) -> Result<Loaded, Refused> {
-    load_with::<E>(file, bytes, Variables { lookup, may_be_unset: false }, here, None)
+    load_with::<E, E::Disk>(file, bytes, Variables { lookup, may_be_unset: false }, here, None)
 }
 
 /// The same, and checks the files that it names, as a start does.
@@ -126,9 +126,9 @@ pub fn check<E: Env>(
     bytes: Vec<u8>,
     lookup: &dyn Fn(&str) -> Option<String>,
     here: &Circumstances,
-    disk: &E::Disk,
+    disk: &impl Disk,
 ) -> Result<Loaded, Refused> {
-    load_with::<E>(file, bytes, Variables { lookup, may_be_unset: false }, here, Some(disk))
+    load_with::<E, _>(file, bytes, Variables { lookup, may_be_unset: false }, here, Some(disk))
 }
 
 /// Where the values of variables come from.
@@ -137,12 +137,12 @@ struct Variables<'a> {
     may_be_unset: bool,
 }
 
-fn load_with<E: Env>(
+fn load_with<E: Env, D: Disk>(
     file: &str,
     bytes: Vec<u8>,
     variables: Variables<'_>,
     here: &Circumstances,
-    disk: Option<&E::Disk>,
+    disk: Option<&D>,
 ) -> Result<Loaded, Refused> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(refused(file.to_owned(), String::new(), too_large()));
@@ -153,7 +153,7 @@ fn load_with<E: Env>(
     let before = problems.len();
     let plan = root.as_ref().and_then(|root| {
         let (plan, tree) = plan_of_tree::<E>(root, here, &mut problems)?;
-        meetings::check::<E>(&plan, &tree, disk, &mut problems);
+        meetings::check::<E, D>(&plan, &tree, disk, &mut problems);
         conflicts::check::<E>(&plan, &tree, &mut problems);
         shares::check::<E>(&plan, &tree, &mut problems);
         doubts(&plan, &tree, &mut problems);

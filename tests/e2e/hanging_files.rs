@@ -5,7 +5,7 @@ use crate::case::Case;
 use crate::disks::{may_administrate, not_checked};
 use crate::lines::{LineCount, block};
 use crate::metrics;
-use crate::product::{Product, binary};
+use crate::product::{Product, binary, text};
 use crate::wait::wait_for;
 use std::fs;
 use std::path::Path;
@@ -45,8 +45,8 @@ fn may_hang(what: &str) -> bool {
     false
 }
 
-/// Starts the product where a directory of the case is such a file system.
-fn start(case: &Case, config: &Path, at: &str, options: &str) -> Product {
+/// A command of the product where a directory of the case is such a file system.
+fn command(case: &Case, verb: &str, config: &Path, at: &str, options: &str) -> Command {
     fs::create_dir_all(case.path(at)).expect("a directory");
     case.write("silent.py", SILENT.as_bytes());
     let script = "mount --make-rprivate / && { python3 \"$0\" \"$1\" \"$2\" \"$3\" <&- >&- & } && \
@@ -54,8 +54,10 @@ fn start(case: &Case, config: &Path, at: &str, options: &str) -> Product {
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script]).arg(case.path("silent.py")).arg(case.path(at));
     command.arg(case.path("answer")).arg(options);
-    command.arg(binary()).args(["run", "-c"]).arg(config).stdin(Stdio::null());
-    Product::start_with(case, &mut command)
+    // A command that hangs must not keep the test.
+    command.args(["timeout", "-s", "KILL", "60"].into_iter().filter(|_| verb != "run"));
+    command.arg(binary()).args([verb, "-c"]).arg(config).stdin(Stdio::null());
+    command
 }
 
 /// What a case of this kind has: the product, and what it has delivered.
@@ -73,8 +75,8 @@ impl Hanging {
         let input = format!("{{type: file, include: [{}]}}", include.join(", "));
         let config = case.configure(&input, &case.json_output());
         fs::create_dir(case.path("logs/app")).expect("a directory");
-        let mut product = start(&case, &config, at, options);
-        product.expect("no answer for 10 seconds");
+        let mut product = Product::start_with(&case, &mut command(&case, "run", &config, at, options));
+        product.expect("no answer for");
         // When the file system ends.
         product.expect("Transport endpoint is not connected");
         let count = LineCount::of(case.output());
@@ -137,4 +139,43 @@ fn directory_that_hung_is_read_after_its_file_system_went() {
     hanging.count.wait(to, &mut hanging.product);
     let Hanging { case, product, .. } = hanging;
     product.finish(&case.output(), to);
+}
+
+/// A start looks at who can exchange the fixed parts of patterns, and goes on without an answer.
+#[test]
+fn fixed_part_that_hangs_delays_no_other_and_answers_later() {
+    if !may_hang("a fixed part that hangs") {
+        return;
+    }
+    let mut hanging = Hanging::start("hangs-fixed", &["logs/**/*.log", "dead/logs/*.log"], "dead", "");
+    hanging.goes_on();
+    hanging.product.wait_for_log(&["/dead", "no answer for 2 seconds: the start goes on without it"]);
+    hanging.product.wait_for_log(&["/dead", "no answer for 10 seconds", "it is set aside"]);
+    hanging.wait_for_gauge(1);
+    hanging.goes_on();
+    // The end of its program answers all calls.
+    hanging.case.write("answer", b"");
+    hanging.product.wait_for_log(&["/dead/logs: it answers"]);
+    hanging.wait_for_gauge(0);
+    hanging.goes_on();
+    let Hanging { case, product, written, .. } = hanging;
+    product.finish(&case.output(), written);
+}
+
+/// Commands that only look end with the path that does not answer.
+#[test]
+fn checks_end_although_a_fixed_part_hangs() {
+    if !may_hang("commands and a fixed part that hangs") {
+        return;
+    }
+    for (verb, told) in [("validate", "dead/logs: no answer for 20 seconds"), ("doctor", "no answer for 5 seconds")] {
+        let case = Case::new(&format!("hangs-{verb}"));
+        let input = format!("{{type: file, include: [\"{}/*.log\"]}}", case.path("dead/logs").display());
+        let config = case.configure(&input, &case.json_output());
+        let output = command(&case, verb, &config, "dead", "").output().expect("it starts");
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(said.contains(told), "{verb}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{verb}: {said}");
+        case.write("answer", b"");
+    }
 }

@@ -244,7 +244,12 @@ impl Env for SimEnv {
 
     fn discard(&self, thing: impl Send + 'static) {
         let micros = self.core.chance.borrow_mut().between(1, BLOCKING_MICROS_MAX);
-        drop(self.later("discard", Duration::from_micros(micros), move || drop(thing)));
+        let disk = self.disk.clone();
+        drop(self.later("discard", Duration::from_micros(micros), move || {
+            let task = disk.polls(None);
+            drop(thing);
+            disk.polls(task);
+        }));
     }
 
     fn sync(&self, file: &Arc<SimFile>) -> impl Future<Output = io::Result<()>> + 'static {

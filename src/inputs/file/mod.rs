@@ -329,6 +329,7 @@ impl<E: Env> InputSpec<E> for Spec {
             let control = home::control(&context, owner.clone(), patterns, options, post);
             let result = futures_lite::future::or(reader::run(&context, &owner), control).await;
             owner.notebook.write(owner.last_notes(&context.lanes)).await;
+            owner.close_all();
             result
         })
     }

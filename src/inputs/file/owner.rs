@@ -443,13 +443,20 @@ impl<E: Env> Owner<E> {
     /// where the WAL ends.
     pub fn forget_all(&self) -> Vec<SourceState> {
         let slots = self.slots.take();
+        let states = slots.values().filter_map(|slot| Some(slot.followed.as_ref()?.state())).collect();
+        self.env.discard(slots);
         self.turns.clear();
         self.away.borrow_mut().clear();
         self.open_files.clear();
         self.unread.set(0);
         self.counters.files.set(0);
         self.counters.unread_bytes.set(0);
-        slots.into_values().filter_map(|slot| Some(slot.followed?.state())).collect()
+        states
+    }
+
+    /// Closes all files where blocking is allowed, at the end of the input.
+    pub fn close_all(&self) {
+        self.env.discard(self.slots.take());
     }
 
     /// Checks the files that are due, wakes those that changed, and ends the wait for late writes. Called at the times that
@@ -539,7 +546,7 @@ impl<E: Env> Owner<E> {
             if let Some(late) = late
                 && !left.is_empty()
             {
-                self.patience.leave(left.remove(0).1, late, drop);
+                self.patience.leave_unused(left.remove(0).1, late);
             }
             closed = left;
             self.take_stats(done);

@@ -4,8 +4,8 @@
 //! others go on without it. Meanwhile nothing else is tried at its path. If it answers late, its result is used. If it makes no step
 //! for [`ROUND`], its path is set aside with everything below it until it answers, and everything beside it is looked at. After
 //! [`ROUNDS`] of these, that is told and counted. In case something else is at the path by then, it is tried again after growing
-//! pauses. The second path that hangs in a tree sets the whole tree aside, and the fourth name in a directory the directory. At most
-//! [`LEFT_MAX`] jobs are left alone; with more, the input waits.
+//! pauses. The second path that hangs in a tree sets the whole tree aside. If several hang directly where a pattern begins, that
+//! directory is asked whether it answers itself. At most [`LEFT_MAX`] jobs are left alone; with more, the input waits, and says so.
 //!
 //! Does not cancel a job: the kernel cannot.
 
@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tailwater_shards::counters::InputCounters;
-use tailwater_shards::env::{Env, Monotonic, Pool};
+use tailwater_shards::env::{Disk, Env, Monotonic, Pool};
 
 /// How long others wait for a job.
 #[derive(Clone, Copy)]
@@ -52,12 +52,15 @@ const HANGS_AFTER: Duration = Duration::from_secs(10);
 const _: () = assert!(HANGS_AFTER.as_secs() == ROUND.as_secs() * ROUNDS as u64);
 
 /// Number of jobs that are left alone, of one input on one shard.
-pub const LEFT_MAX: usize = 12;
+pub const LEFT_MAX: usize = 32;
 
 /// Pauses after which a path that hangs is tried again. Each attempt may keep a thread.
 const AGAIN: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(8 * 60)];
 
-/// Number of names that hang in a directory with which it is set aside as a whole.
+/// Number of jobs that are left alone up to which that is done: the others are for paths that begin to hang.
+const AGAIN_LEFT_MAX: usize = LEFT_MAX / 2;
+
+/// Number of names that hang in a directory with which the directory itself is asked: all of it may be on a dead server.
 const NAMES_MAX: usize = 4;
 
 /// How long it is remembered that a path was slow.
@@ -101,7 +104,8 @@ impl Steps {
         }
     }
 
-    fn count(&self) -> u64 {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
         lock(&self.0).count
     }
 
@@ -190,12 +194,25 @@ enum State {
 
 impl Aside {
     /// Whether nothing is to be tried at this path. What is below a path that only takes long is not concerned.
-    fn excludes(&self, path: &Path, now: Monotonic) -> bool {
+    fn excludes(&self, path: &Path, now: Now) -> bool {
         match self.state {
             State::Slow => path == self.path,
             State::Answered(_) => false,
-            State::Hangs(again) => path.starts_with(&self.path) && again.is_none_or(|again| now < again),
+            State::Hangs(again) => path.starts_with(&self.path) && again.is_none_or(|again| !now.is_due(again)),
         }
+    }
+}
+
+/// The time, and whether anything may be tried again at this time.
+#[derive(Clone, Copy)]
+struct Now {
+    time: Monotonic,
+    may_try: bool,
+}
+
+impl Now {
+    fn is_due(self, again: Monotonic) -> bool {
+        self.may_try && self.time >= again
     }
 }
 
@@ -209,19 +226,25 @@ pub struct Patience<E: Env> {
     next: Cell<u64>,
     /// Number of jobs that are left alone.
     left: Cell<usize>,
+    /// Whether it was told that these are too many.
+    told_of_limit: Cell<bool>,
 }
 
 impl<E: Env> Patience<E> {
     /// Nothing hangs yet.
     pub fn new(env: E, input: Arc<str>, counters: Arc<InputCounters>, patterns: Arc<Patterns>) -> Rc<Patience<E>> {
         let (all, next, left) = (RefCell::default(), Cell::new(0), Cell::new(0));
-        Rc::new(Patience { env, input, counters, patterns, all, next, left })
+        Rc::new(Patience { env, input, counters, patterns, all, next, left, told_of_limit: Cell::new(false) })
+    }
+
+    fn now(&self) -> Now {
+        Now { time: self.env.now(), may_try: self.left.get() <= AGAIN_LEFT_MAX }
     }
 
     /// Whether nothing is to be tried at this path now.
     pub fn is_aside(&self, path: &Path) -> bool {
         let all = self.all.borrow();
-        !all.is_empty() && all.iter().any(|one| one.excludes(path, self.env.now()))
+        !all.is_empty() && all.iter().any(|one| one.excludes(path, self.now()))
     }
 
     /// Whether a call at this path takes long.
@@ -237,7 +260,7 @@ impl<E: Env> Patience<E> {
 
     /// The names in a directory at which nothing is to be tried now.
     pub fn names_aside(&self, directory: &Path) -> HashSet<OsString> {
-        let (all, now) = (self.all.borrow(), self.env.now());
+        let (all, now) = (self.all.borrow(), self.now());
         let here = all.iter().filter(|one| one.path.parent() == Some(directory) && one.excludes(&one.path, now));
         here.filter_map(|one| Some(one.path.file_name()?.to_owned())).collect()
     }
@@ -269,12 +292,17 @@ impl<E: Env> Patience<E> {
                 Limit::Step(_) => shared.steps.count(),
             };
             let is_slow = parts.has_begun && mem::replace(&mut before, now) == now;
-            if is_slow && self.left.get() < LEFT_MAX {
+            if !is_slow {
+                continue;
+            }
+            if self.left.get() < LEFT_MAX {
                 parts.waiting = Waiting::Late;
                 let done = mem::take(&mut parts.done);
                 drop(parts);
                 return (done, Some(Late { work: shared, job }));
             }
+            drop(parts);
+            self.tell_of_limit(&shared.steps.path());
         }
     }
 
@@ -305,8 +333,15 @@ impl<E: Env> Patience<E> {
             job.done(work());
         };
         let (mut done, late) = self.attend(ONE, one).await;
-        late.into_iter().for_each(|late| self.leave(path.to_path_buf(), late, drop));
+        late.into_iter().for_each(|late| self.leave_unused(path.to_path_buf(), late));
         done.pop()
+    }
+
+    /// Leaves a job alone whose late result has no use.
+    pub fn leave_unused<T: Send + 'static>(self: &Rc<Self>, path: PathBuf, late: Late<T>) {
+        let env = self.env.clone();
+        // It may hold a file, and closing that may hang as well.
+        self.leave(path, late, move |result| result.into_iter().for_each(|result| env.discard(result)));
     }
 
     /// Leaves a job alone with its part at `path`. `take` gets the result, or nothing if it hangs.
@@ -328,7 +363,7 @@ impl<E: Env> Patience<E> {
         self.env.spawn("slow files", async move { patience.watch_over(number, late, take).await });
     }
 
-    async fn watch_over<T: Send + 'static>(&self, number: u64, late: Late<T>, take: impl FnOnce(Option<T>)) {
+    async fn watch_over<T: Send + 'static>(self: &Rc<Self>, number: u64, late: Late<T>, take: impl FnOnce(Option<T>)) {
         let Late { work, mut job } = late;
         let (mut take, mut silent, mut steps) = (Some(take), 0, work.steps.count());
         loop {
@@ -350,6 +385,7 @@ impl<E: Env> Patience<E> {
             }
         }
         self.left.set(self.left.get() - 1);
+        self.told_of_limit.set(false);
         self.has_answered(number);
         if let Some(take) = take {
             take(lock(&work.parts).done.pop());
@@ -365,7 +401,7 @@ impl<E: Env> Patience<E> {
         !parts.done.is_empty()
     }
 
-    fn set_aside(&self, number: u64, path: PathBuf) {
+    fn set_aside(self: &Rc<Self>, number: u64, path: PathBuf) {
         let now = self.env.now();
         let mut all = self.all.borrow_mut();
         let others: HashSet<PathBuf> = all
@@ -374,9 +410,10 @@ impl<E: Env> Patience<E> {
             .map(|one| one.path.clone())
             .collect();
         let beside = others.iter().filter(|other| other.parent() == path.parent()).count();
+        let above = path.parent().filter(|_| beside + 1 >= NAMES_MAX).map(Path::to_path_buf);
         let tree = self.tree_of(&path).filter(|tree| others.iter().any(|other| other.starts_with(tree)));
-        let directory = path.parent().filter(|_| beside + 1 >= NAMES_MAX).map(Path::to_path_buf);
-        let path = tree.or(directory).unwrap_or(path);
+        let asked = above.filter(|above| tree.is_none() && self.is_base(above));
+        let path = tree.unwrap_or(path);
         // What hung there before is not tried again on its own.
         let mut tries = 0;
         for one in all.iter_mut().filter(|one| one.path == path && matches!(one.state, State::Hangs(_))) {
@@ -387,10 +424,35 @@ impl<E: Env> Patience<E> {
         if let Some(one) = all.iter_mut().find(|one| one.number == number) {
             (one.path, one.tries, one.state) = (path, tries, State::Hangs(again));
         }
+        drop(all);
+        asked.into_iter().for_each(|base| self.ask(base));
+    }
+
+    /// Finds out whether a directory answers of which many names hang. If it does not, it is set aside, and they cost nothing more.
+    fn ask(self: &Rc<Self>, base: PathBuf) {
+        let (patience, disk) = (self.clone(), self.env.disk().clone());
+        self.env.spawn("slow files", async move {
+            let path = base.clone();
+            patience.once(&base, move || disk.stat(&path).map(drop)).await;
+        });
+    }
+
+    /// Tells that the input waits for a path, as long as no job returns.
+    fn tell_of_limit(&self, path: &Path) {
+        if self.told_of_limit.replace(true) {
+            return;
+        }
+        self.counters.errors.add(1);
+        tracing::warn!(
+            component_id = %self.input, component_kind = "input",
+            "{}: no answer, as from {LEFT_MAX} other calls: the input waits until one of them returns; mount what is dead anew, start its \
+             server, or `exclude` it",
+            path.display()
+        );
     }
 
     fn tell(&self, number: u64) {
-        let now = self.env.now();
+        let now = self.now();
         let mut all = self.all.borrow_mut();
         let Some(at) = all.iter().position(|one| one.number == number) else { return };
         let path = all[at].path.clone();
@@ -427,21 +489,29 @@ impl<E: Env> Patience<E> {
         self.count();
     }
 
-    /// The directory that is set aside as a whole when it hangs in several places.
+    fn is_base(&self, directory: &Path) -> bool {
+        self.patterns.bases.iter().any(|base| base.1 == directory)
+    }
+
+    /// The directory that is set aside as a whole when it hangs in several places. What is above all patterns is none: they may lead to
+    /// several file systems there.
     fn tree_of(&self, path: &Path) -> Option<PathBuf> {
         let directory = path.parent()?;
+        if !self.patterns.bases.iter().any(|base| directory.starts_with(&base.1)) {
+            return None;
+        }
         let tree = self.patterns.tree_of_directory(directory);
         (tree != self.patterns.base_of_directory(directory)).then_some(tree)
     }
 
     /// Forgets what answered long ago, and shows what hangs. Called once per tick.
     pub fn count(&self) {
-        let now = self.env.now();
+        let now = self.now();
         let mut all = self.all.borrow_mut();
         let mut too_many = all.len().saturating_sub(REMEMBERED_MAX);
         all.retain(|one| match one.state {
             State::Answered(until) => {
-                let is_kept = now < until && too_many == 0;
+                let is_kept = now.time < until && too_many == 0;
                 too_many = too_many.saturating_sub(1);
                 is_kept
             }

@@ -517,7 +517,6 @@ impl<E: Env> Reader<'_, E> {
                 }
                 Err(Outcome::Failed)
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Outcome::Failed),
             Ok(None) | Err(_) => {
                 let lost = followed.unread();
                 if lost > 0 {
@@ -544,8 +543,8 @@ impl<E: Env> Reader<'_, E> {
     }
 
     fn tell_once(&self, followed: &mut Followed<FileOf<E>>, error: &io::Error, what: &str, next: &str) {
-        // What hangs has been told.
-        let is_told = error.kind() == io::ErrorKind::TimedOut;
+        // What hangs is told where it is set aside. An error of the system with this kind has a number.
+        let is_told = error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none();
         if followed.failure.replace(error.kind()) != Some(error.kind()) && !is_told {
             self.owner.error(&format!("{}: {what}: {error}; {next}", followed.path.display()));
         }

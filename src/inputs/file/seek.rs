@@ -4,9 +4,9 @@
 //! Guarantees: a file is found by its inode, or else by its content: it begins like the missing file and has the same bytes
 //! before the position. An archive is found by the beginning of its content; the bytes before the position are compared when
 //! it is read. What cannot be opened counts as neither found nor gone. Looks in the directory where the file was and, if its path is a
-//! link that is followed, in the directory of the target. How many files are remembered of a directory, and opened because they may
-//! be copies or archives, is limited; archives are not kept open. Passes no other links. Runs where blocking is allowed, and
-//! changes nothing.
+//! link that is followed, in the directory of the target. How many names are looked at, and how many files are opened because they may
+//! be copies or archives, is limited for each directory and for all; archives are not kept open. Passes no other links. Runs where
+//! blocking is allowed, and changes nothing.
 
 use super::archive::{self, Archive, Format};
 use super::content::Content;
@@ -37,8 +37,13 @@ const HEADS_INPUT_BYTES: u64 = 128 * 1024 * 1024;
 /// Maximum number of files that are opened because they begin like a missing one, and may be copies or archives of it.
 const ALIKE_MAX: usize = 128 * 1024;
 
-/// Number of files in a directory that are considered as copies and archives.
+/// Number of files in a directory that are considered as copies and archives, and in all directories of a search. Each directory has a
+/// share of what those before it left, so one with very many names takes nothing from others.
 const FILES_MAX: usize = if cfg!(test) { 64 } else { 64 * 1024 };
+const ALL_FILES_MAX: usize = if cfg!(test) { 200 } else { 256 * 1024 };
+
+/// Number of names of a missing file that are looked at beyond that, in all directories: it may have any number of them.
+const NAMES_OF_ONE_MAX: u8 = 8;
 
 /// Maximum number of names in one directory that are compared with the names of missing files. Strangers decide how many names
 /// there are and how many files are missing.
@@ -166,7 +171,10 @@ pub fn seek<D: Disk>(
         by_number.entry(sought.descriptor.identity.inode.number).or_default().push(sought);
     }
     let scout = Scout::for_copies(disk, patterns).with_steps(&work.steps);
-    let search = Search { scout, followed, by_number, rules, heads: RefCell::new(heads) };
+    let places: HashSet<PathBuf> =
+        all.iter().filter_map(|sought| Some(sought.path().parent()?.to_path_buf())).collect();
+    let left = RefCell::new(Left { files: ALL_FILES_MAX, directories: places.len(), names: HashMap::new() });
+    let search = Search { scout, followed, by_number, rules, heads: RefCell::new(heads), left };
     let mut directories: HashMap<PathBuf, Listed> = HashMap::new();
     let mut one = |sought: &Sought| {
         let mut reachable = false;
@@ -221,6 +229,33 @@ struct Search<'a, D: Disk> {
     by_number: HashMap<u64, Vec<&'a Sought>>,
     rules: Rules,
     heads: RefCell<Heads>,
+    left: RefCell<Left>,
+}
+
+/// What a search may still look at. Strangers decide how many names there are, and in how many directories files are missing.
+struct Left {
+    /// Files that may be copies or archives.
+    files: usize,
+    /// Directories that were not listed yet.
+    directories: usize,
+    /// Names that were looked at of each file that is searched, by the number of its inode.
+    names: HashMap<u64, u8>,
+}
+
+impl Left {
+    /// The share of the next directory.
+    fn share(&mut self) -> usize {
+        let share = self.files.div_ceil(self.directories.max(1)).min(FILES_MAX);
+        self.directories = self.directories.saturating_sub(1);
+        share
+    }
+
+    /// Whether a name counts as one of a file that is searched.
+    fn is_name_of(&mut self, number: u64) -> bool {
+        let names = self.names.entry(number).or_default();
+        *names = names.saturating_add(1);
+        *names <= NAMES_OF_ONE_MAX
+    }
 }
 
 impl<D: Disk> Search<'_, D> {
@@ -234,7 +269,7 @@ impl<D: Disk> Search<'_, D> {
         place(path, false).into_iter().chain(behind.and_then(|target| place(&target, true))).collect()
     }
 
-    /// The files in a directory: those with the number of a missing one, and some others.
+    /// The files in a directory: those with the number of a missing one, and some others. No other name is looked at.
     fn list(&self, at: Where) -> Listed {
         let place = match at.place(&self.scout) {
             Ok(place) => place,
@@ -242,10 +277,17 @@ impl<D: Disk> Search<'_, D> {
         };
         let (mut files, mut failed) = (Vec::new(), None);
         let follow = self.scout.patterns.links.follow;
-        let mut others = 0;
+        let left = &mut *self.left.borrow_mut();
+        let mut others = left.share();
         let mut visit = |entry: DirEntry| {
             if entry.directory || entry.link && !follow {
                 return;
+            }
+            let is_sought = self.by_number.contains_key(&entry.inode) && left.is_name_of(entry.inode);
+            if !is_sought {
+                let Some(fewer) = others.checked_sub(1) else { return };
+                others = fewer;
+                left.files = left.files.saturating_sub(1);
             }
             self.scout.step(&at.directory, OsStr::new(""));
             let stat = match entry.link {
@@ -254,11 +296,8 @@ impl<D: Disk> Search<'_, D> {
             };
             match stat {
                 Ok(stat) if stat.kind == FileKind::Regular => {
-                    others += usize::from(!self.by_number.contains_key(&stat.inode));
-                    if others <= FILES_MAX || self.by_number.contains_key(&stat.inode) {
-                        let path = at.directory.join(&entry.name);
-                        files.push(Seen { path, name: entry.name, stat, begin: None });
-                    }
+                    let path = at.directory.join(&entry.name);
+                    files.push(Seen { path, name: entry.name, stat, begin: None });
                 }
                 Err(error) if is_closed(&error) => failed = Some(error),
                 _ => {}
@@ -464,5 +503,81 @@ pub fn modified<F>(found: &Found<F>) -> Option<Timestamp> {
         Found::File(_, opened) => Some(opened.stat.modified),
         Found::Archives(all) => all.first().map(|one| one.stat.modified),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::identity::{Descriptor, Identity};
+    use super::super::patience::work_through;
+    use super::*;
+    use crate::codec::framing::LineTooLong;
+    use tailwater_shards::batch::{Source, SourceKey};
+    use tailwater_shards::sim::SimDisk;
+
+    fn rules() -> Rules {
+        Rules {
+            line_bytes_max: 1000,
+            too_long: LineTooLong::Truncate,
+            keep_cr: false,
+            skip_nuls: true,
+            skip_empty: true,
+            encoding: Default::default(),
+        }
+    }
+
+    /// A file of which all was read, and which is gone from its path.
+    fn sought(disk: &SimDisk, path: &str, key: u128) -> Sought {
+        let (outside, bytes) = (disk.outside(), [b'x'; 400]);
+        outside.write(path, &bytes).expect("written");
+        let inode = Inode::of(&outside.stat(path).expect("there"));
+        let identity = Identity { inode, head: Head::of(&bytes) };
+        let descriptor = Descriptor::encode(&identity, Path::new(path));
+        let file = disk.open(Path::new(path), Open::Read).expect("there");
+        let marker = marker_at(&file, 400).expect("read");
+        let decoded = Descriptor::decode(&descriptor).expect("whole");
+        let source =
+            Source { key: SourceKey(key), input: "app".into(), name: Vec::new(), descriptor, repeatable: true };
+        let recorded = Timestamp(0);
+        let state =
+            SourceState { source: Arc::new(source), intervals: vec![(0, 400)], marker, gone: None, told: 0, recorded };
+        outside.rename(path, format!("{path}.old")).expect("renamed");
+        Sought { state, descriptor: decoded }
+    }
+
+    /// A stranger has a missing file in each of many directories, and very many other names there.
+    #[test]
+    fn names_beside_missing_files_are_looked_at_up_to_a_limit_and_the_files_are_found() {
+        let disk = SimDisk::new(1);
+        let mut all = Vec::new();
+        for directory in 0..8 {
+            disk.outside().create_dir_all(format!("/log/{directory}")).expect("made");
+            let path = format!("/log/{directory}/app.log");
+            let one = sought(&disk, &path, directory);
+            for name in 0..300 {
+                let path = format!("/log/{directory}/{name}");
+                match name % 2 {
+                    0 => disk.outside().write(path, b"other\n").expect("written"),
+                    _ => disk.outside().hard_link(format!("/log/{directory}/app.log.old"), path).expect("linked"),
+                }
+            }
+            all.push(one);
+        }
+        // Listed last, and small.
+        disk.outside().create_dir_all("/log/small").expect("made");
+        all.push(sought(&disk, "/log/small/app.log", 99));
+        disk.outside().rename("/log/small/app.log.old", "/elsewhere").expect("renamed");
+        disk.outside().write("/log/small/app.log.1", &[b'x'; 500]).expect("a copy");
+        let patterns = Patterns::new(&["/log/*/*.log".to_owned()], &[], Path::new("/")).expect("a glob");
+        let mut looks = 0;
+        let found = work_through(|work| {
+            seek(&disk, &patterns, &all, &HashSet::new(), rules(), work);
+            looks = work.steps.count();
+        });
+        let is_file = |found: &Found<_>| matches!(found, Found::File(..));
+        assert_eq!(found.iter().take(8).filter(|one| is_file(one)).count(), 8);
+        assert!(is_file(&found[8]), "its copy is found");
+        // Each that is found is opened, and each search is a step of its own.
+        assert!(looks <= (ALL_FILES_MAX + 8 * usize::from(NAMES_OF_ONE_MAX) + 4 * all.len()) as u64, "{looks}");
     }
 }

@@ -4,6 +4,7 @@
 
 use super::tree::error;
 use super::{Crash, SimDisk};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -167,6 +168,11 @@ impl SimDisk {
         };
     }
 
+    /// Tasks that closed a file which hangs.
+    pub fn closed_in_tasks(&self) -> BTreeSet<String> {
+        self.state().closed_in_tasks.clone()
+    }
+
     /// How often what hangs has changed.
     pub(in super::super) fn hanging_changes(&self) -> u64 {
         self.state().hanging_changes
@@ -316,6 +322,15 @@ impl super::tree::State {
     pub(super) fn may_block(&mut self, process: Option<u64>, call: &str) {
         if let (true, Some(task), Some(_)) = (self.blocking_forbidden, self.polled, process) {
             self.blocked.insert(format!("{task}: {call}"));
+        }
+    }
+
+    /// Checks that a file which hangs is closed by no task: closing it may wait as well.
+    pub(super) fn may_close(&mut self, process: Option<u64>, id: super::tree::Id) {
+        if let (Some(task), Some(_)) = (self.polled, process)
+            && self.file_hangs(id)
+        {
+            self.closed_in_tasks.insert(task.to_owned());
         }
     }
 

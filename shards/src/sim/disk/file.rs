@@ -232,6 +232,7 @@ impl Drop for SimFile {
         if state.boot != self.boot {
             return;
         }
+        state.may_close(self.process, self.id);
         state.unlock(self.id, self.token.load(Ordering::Relaxed));
         if let Some(inode) = state.inodes.get_mut(&self.id) {
             inode.opens -= 1;

@@ -95,6 +95,7 @@ pub(in super::super) struct State {
     /// Directories whose names are not listed for now.
     pub(super) unlisted: BTreeSet<PathBuf>,
     pub(super) hanging_changes: u64,
+    pub(super) closed_in_tasks: BTreeSet<String>,
     /// Pages that are not in memory.
     pub(super) absent: BTreeSet<(Id, u64)>,
     pub(super) wall: Timestamp,
@@ -130,6 +131,7 @@ impl State {
             hanging: BTreeSet::new(),
             unlisted: BTreeSet::new(),
             hanging_changes: 0,
+            closed_in_tasks: BTreeSet::new(),
             absent: BTreeSet::new(),
             wall: Timestamp(0),
             journal: Vec::new(),

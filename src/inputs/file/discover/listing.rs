@@ -332,6 +332,23 @@ mod tests {
     }
 
     #[test]
+    fn new_names_of_one_user_leave_some_of_those_that_are_returned_to_others() {
+        let disk = crowd("/log/a", 0, 1);
+        for (owner, names) in [(7, 0..85), (8, 90..95)] {
+            for number in names {
+                let path = format!("/log/a/{number:02}");
+                disk.outside().write(&path, b"line\n").expect("written");
+                disk.outside().set_owner(&path, owner).expect("given");
+            }
+        }
+        let listed = looked(&disk, vec![request("/log/a", 0)]).pop().expect("one");
+        let of = |user: u32| {
+            listed.entries.iter().filter(|one| one.stat.as_ref().is_ok_and(|stat| stat.owner == user)).count()
+        };
+        assert_eq!((of(7) as u64, of(8), listed.more), (NEW_OF_OWNER_MAX, 5, 85 - NEW_OF_OWNER_MAX));
+    }
+
+    #[test]
     fn new_names_of_a_directory_are_checked_in_parts() {
         let disk = crowd("/log/a", 250, 1000);
         let mut skip = 0;

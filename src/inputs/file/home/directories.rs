@@ -94,7 +94,7 @@ impl<E: Env> Home<'_, E> {
         if scope == Scope::All {
             directory.stamp = Some(if failed.is_some() { stamp.unsettled() } else { stamp });
         }
-        let before = (directory.names.len(), directory.below.len());
+        let (before, is_first) = ((directory.names.len(), directory.below.len()), self.finds_first);
         for below in directories {
             self.add_directory(below, &path, more);
         }
@@ -105,6 +105,8 @@ impl<E: Env> Home<'_, E> {
         // More may have room. If none of all had, they wait until room is released.
         if others > 0 && (next.is_some() || std::mem::take(&mut directory.advances)) {
             directory.stamp = directory.stamp.map(Stamp::unsettled);
+            // What the first look found too much of was there as well.
+            directory.is_first |= is_first;
             if self.scanned && self.unknown.len() < QUEUED_MAX {
                 self.sweep.push_back(path);
             }

@@ -35,7 +35,7 @@ pub(super) struct Directory {
     pub(super) refused_more: u64,
     /// Number of symbolic links that would be wanted if links were followed.
     pub(super) links_seen: u64,
-    /// Whether what is found in it counts as found by the first look, because it did not answer then.
+    /// Whether what is found in it counts as found by the first look, because it did not answer then, or had too many names.
     pub(super) is_first: bool,
     /// Names that must be checked again.
     pub(super) retry: HashSet<OsString>,

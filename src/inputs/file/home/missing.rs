@@ -332,7 +332,7 @@ impl<E: Env> Home<'_, E> {
                 // With all that is searched in its directory.
                 let directory = sought.path().parent().unwrap_or(Path::new("/")).to_path_buf();
                 hanging.insert(directory.clone());
-                patience.leave(directory, late, drop);
+                patience.leave_unused(directory, late);
             }
         }
     }

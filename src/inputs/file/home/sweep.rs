@@ -201,6 +201,7 @@ impl<E: Env> Home<'_, E> {
         let look = Look { requests, wall: self.context.env.wall(), memory, adder };
         let work = move |work: &Work<Checked>| discover::look(&disk, &patterns, look, work);
         let (done, late) = self.owner.patience.attend(limit, work).await;
+        // A look also ends after a number of names: then nothing of it is late, and all that is left is checked next.
         let mut left = paths.into_iter().skip(done.len());
         if let Some(late) = late
             && let Some(slow) = left.next()

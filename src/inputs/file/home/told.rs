@@ -31,7 +31,7 @@ impl<E: Env> Home<'_, E> {
             work.done(patterns.idle(real));
         };
         let (idle, late) = patience.attend(HANGS, look).await;
-        late.into_iter().for_each(|late| patience.leave(late.path(), late, drop));
+        late.into_iter().for_each(|late| patience.leave_unused(late.path(), late));
         for glob in idle.into_iter().flatten() {
             self.owner.error(&format!(
                 "exclude {glob}: it can match nothing that `include` matches or links may lead to; begin it as the pattern of \

@@ -272,6 +272,34 @@ fn files_of_one_user_that_may_be_copies_do_not_keep_others_waiting() {
     });
 }
 
+/// A file is a copy until its original is truncated. If it may not wait for that, its lines are read twice.
+#[test]
+fn copy_of_one_user_waits_although_very_many_files_of_another_may_be_copies() {
+    check(&["/log/*/*"], |world| {
+        eve(world, 0..1);
+        world.append("/log/app/app.log", "first\n");
+        world.start();
+        world.wait_for(2);
+        let name = |file: usize| format!("/log/eve/0.log.{file}");
+        for file in 0..200 {
+            world.append(&name(file), "");
+            world.outside.set_owner(name(file), 1000).expect("given");
+            let _ = file.checked_sub(60).map(|earlier| world.outside.remove(name(earlier)));
+            world.simulation.run_for(Duration::from_millis(50));
+            match file {
+                100 => world.append("/log/app/app.log.1", "first\n"),
+                140 => world.outside.write("/log/app/app.log", b"").expect("truncated"),
+                180 => world.append("/log/app/app.log", "second\n"),
+                _ => {}
+            }
+        }
+        world.wait(10);
+        let log = world.log.borrow();
+        let lines: Vec<&String> = log.lines.iter().filter(|line| !line.starts_with("eve")).collect();
+        assert_eq!(lines, ["first", "second"], "seed {}", world.simulation.seed());
+    });
+}
+
 /// Each is longer than a turn of the reader, so it is not read when the next one is opened.
 #[test]
 fn many_unread_files_of_one_user_leave_descriptors_to_others() {
@@ -285,8 +313,12 @@ fn many_unread_files_of_one_user_leave_descriptors_to_others() {
         }
         // What a shard may have open, and some that are about to be.
         world.simulation.disk().set_descriptors_max(Some(42));
+        // All of them are found before any is read to its end.
+        world.blocked.set(true);
         world.start();
         world.append("/log/app/app.log", "other\n");
+        world.wait(10);
+        world.blocked.set(false);
         world.wait_for(60 * 41 + 1);
         assert_eq!(world.simulation.disk().struck().exhausted, 0, "seed {seed}");
     }

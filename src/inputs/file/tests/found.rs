@@ -494,3 +494,27 @@ fn successor_in_a_directory_that_cannot_be_listed_is_read_from_its_beginning() {
         world.expect(&[&lines[..100], &lines].concat());
     });
 }
+
+/// The first look consists of parts: it ends after a number of names, and has a limit for those of one user in a directory.
+#[test]
+fn files_that_are_there_at_the_first_start_are_first_however_many_there_are() {
+    check(&["/log/*/*.log"], |world| {
+        world.settings.start_at = StartAt::End;
+        let files = [("a", 30), ("b", 35), ("c", 36), ("d", 38), ("e", 35), ("many", 150)];
+        for (directory, count) in files {
+            world.outside.create_dir_all(format!("/log/{directory}")).expect("made");
+            (0..count).for_each(|file| world.append(&format!("/log/{directory}/{file}.log"), "old\n"));
+        }
+        world.start();
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines, Vec::<String>::new(), "seed {}", world.simulation.seed());
+        for (directory, count) in files {
+            (0..count).for_each(|file| world.append(&format!("/log/{directory}/{file}.log"), "new\n"));
+        }
+        world.append("/log/many/later.log", "new\n");
+        let all: usize = files.iter().map(|one| one.1).sum();
+        world.wait_for(all + 1);
+        world.wait(5);
+        world.expect(&vec!["new".to_owned(); all + 1]);
+    });
+}

@@ -6,31 +6,31 @@ use tailwater_shards::env::Pool;
 /// More than what one path and another one in the same tree may keep.
 const STUCK_MAX: usize = 7;
 
-fn hang(world: &World, path: &str, hanging: bool) {
+pub(super) fn hang(world: &World, path: &str, hanging: bool) {
     world.simulation.disk().hang(Path::new(path), hanging);
 }
 
-fn make(world: &World, directories: &[&str]) {
+pub(super) fn make(world: &World, directories: &[&str]) {
     directories.iter().for_each(|directory| world.outside.create_dir_all(directory).expect("made"));
 }
 
 /// Appends a line to a file of its own and waits until it is read.
-fn goes_on(world: &mut World, number: usize, within: Duration) {
+pub(super) fn goes_on(world: &mut World, number: usize, within: Duration) {
     let line = format!("other {number}");
     world.append(&format!("/log/app/{number}.log"), &format!("{line}\n"));
     let log = world.log.clone();
     world.simulation.must(&line, || log.borrow().lines.contains(&line), within);
 }
 
-fn hanging_paths(world: &World) -> u64 {
+pub(super) fn hanging_paths(world: &World) -> u64 {
     world.sum(|counters| counters.files_hanging.get())
 }
 
-fn stuck(world: &World) -> usize {
+pub(super) fn stuck(world: &World) -> usize {
     (0..world.shards).map(|shard| world.simulation.stuck_jobs(ShardId(shard), Pool::Files)).sum()
 }
 
-fn has(world: &World, line: &str) -> bool {
+pub(super) fn has(world: &World, line: &str) -> bool {
     world.log.borrow().lines.iter().any(|have| have == line)
 }
 

@@ -15,6 +15,7 @@ mod replaced;
 mod restart;
 mod rotation;
 pub mod sparse;
+mod trees;
 mod truncation;
 
 use super::{LineTooLong, Settings, StartAt};
