@@ -224,6 +224,11 @@ impl<E: Env> Patience<E> {
         !all.is_empty() && all.iter().any(|one| one.excludes(path, self.env.now()))
     }
 
+    /// Whether a call at this path takes long.
+    pub fn is_slow(&self, path: &Path) -> bool {
+        self.all.borrow().iter().any(|one| one.path == path && one.state == State::Slow)
+    }
+
     /// Whether a path answered late not long ago: then nobody waits for it.
     pub fn was_slow(&self, path: &Path) -> bool {
         let all = self.all.borrow();

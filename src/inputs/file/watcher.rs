@@ -164,14 +164,15 @@ impl<E: Env> Watcher<E> {
         self.shared.raised.wait().await;
     }
 
-    /// Takes the events since the last call, with a limited number of names in each directory. The others are taken next.
-    pub fn take(&self) -> Events {
+    /// Takes the events since the last call, with a limited number of names in each directory. The others are taken next. Names in
+    /// directories that are busy stay for a later call.
+    pub fn take(&self, is_busy: impl Fn(&Path) -> bool) -> Events {
         let mut table = self.shared.table.borrow_mut();
         let events = table.take();
         if table.events.waiting > 0 {
             self.shared.raised.notify();
         }
-        events
+        table.keep_back(events, is_busy)
     }
 
     /// Whether events wait.
@@ -450,6 +451,23 @@ impl Table {
         events
     }
 
+    /// Puts back what happened in directories that are busy, and returns the rest.
+    fn keep_back(&mut self, mut events: Events, is_busy: impl Fn(&Path) -> bool) -> Events {
+        let busy: Vec<PathBuf> = events.names.keys().filter(|directory| is_busy(directory)).cloned().collect();
+        for directory in busy {
+            let names = events.names.remove(&directory).unwrap_or_default();
+            let vanished = names.iter().map(|name| directory.join(name)).filter(|path| events.vanished.contains(path));
+            let vanished: Vec<PathBuf> = vanished.collect();
+            for path in vanished {
+                events.vanished.remove(&path);
+                self.events.vanished.insert(path);
+            }
+            self.events.waiting += names.len();
+            self.events.names.entry(directory).or_default().extend(names);
+        }
+        events
+    }
+
     /// The files without a path that may be those that changed; none if there are too many.
     fn away_to_wake(&self) -> Vec<(FileId, ShardId)> {
         let is_few = self.away.len() <= AWAY_WOKEN_MAX;
@@ -509,6 +527,22 @@ mod tests {
             table.watched.insert(WatchId(number), Watched { paths: vec![path.into()], ..Watched::default() });
         }
         table
+    }
+
+    #[test]
+    fn names_in_a_busy_directory_stay_and_others_do_not_wait_for_them() {
+        let mut table = table();
+        table.note(&event(1, WatchKind::Vanished, "old.log"));
+        table.note(&event(2, WatchKind::Vanished, "app.log"));
+        let events = table.take();
+        let events = table.keep_back(events, |path| path == Path::new("/log/eve"));
+        assert_eq!(events.vanished, HashSet::from([PathBuf::from("/log/app/app.log")]));
+        assert_eq!(events.names.len(), 1);
+        assert_eq!(table.events.waiting, 1);
+        let events = table.take();
+        let events = table.keep_back(events, |_| false);
+        assert_eq!(events.vanished, HashSet::from([PathBuf::from("/log/eve/old.log")]));
+        assert_eq!((events.names.len(), table.events.waiting), (1, 0));
     }
 
     #[test]

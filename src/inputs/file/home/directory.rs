@@ -45,6 +45,11 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// Number of names in it.
+    pub(super) fn size(&self) -> u64 {
+        self.names.len() as u64 + self.crowded
+    }
+
     /// Checks a name every second until it can be read.
     pub(super) fn retry_later(&mut self, name: &OsStr) {
         if self.retry.len() < RETRIED_MAX || self.retry.contains(name) {

@@ -127,6 +127,8 @@ struct Home<'a, E: Env> {
     sweep: VecDeque<PathBuf>,
     /// Whether all are to be checked after that.
     sweep_again: bool,
+    /// Directories with many names that are to be checked.
+    large: sweep::Large,
     files: HashMap<FileId, Known>,
     by_inode: HashMap<Inode, FileId>,
     by_key: HashMap<SourceKey, FileId>,
@@ -205,6 +207,7 @@ impl<'a, E: Env> Home<'a, E> {
             inodes: circles::Scanned::default(),
             sweep: VecDeque::new(),
             sweep_again: false,
+            large: sweep::Large::default(),
             files: HashMap::new(),
             by_inode: HashMap::new(),
             by_key: HashMap::new(),
@@ -268,12 +271,14 @@ impl<'a, E: Env> Home<'a, E> {
             self.take_answers().await;
             self.look_at_events().await;
             self.sweep_some().await;
+            self.look_at_large().await;
             self.read_archives().await;
             self.follow_some().await;
             let now = self.context.env.now();
             tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));
             let rest = match () {
                 () if !self.unknown.is_empty() || !self.sweep.is_empty() || self.sweep_again => Duration::ZERO,
+                () if self.has_large() => Duration::ZERO,
                 () if self.post.is_waiting() => Duration::from_millis(10),
                 () => tick_at.since(now),
             };
@@ -299,7 +304,11 @@ impl<'a, E: Env> Home<'a, E> {
             let settled = one.stamp.is_some_and(|stamp| stamp.is_settled());
             settled && one.links.is_empty() && one.retry.is_empty() && self.watcher.is_watching(path)
         };
-        self.scanned && self.sweep.is_empty() && self.unknown.is_empty() && self.directories.iter().all(is_still)
+        self.scanned
+            && self.sweep.is_empty()
+            && self.large.is_empty()
+            && self.unknown.is_empty()
+            && self.directories.iter().all(is_still)
     }
 
     async fn wait_for_hellos(&mut self) {

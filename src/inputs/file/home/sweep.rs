@@ -2,13 +2,13 @@
 //!
 //! Guarantees: a directory is watched before it is listed. A scan that has begun reaches every directory, in parts between which
 //! other work is done. Trees take turns, and so do the directories with events: those with few names come first, so nobody waits for
-//! the many names or directories of somebody else. Does not apply what was found (see [`super::directories`]).
+//! the many names or directories of somebody else. Directories with many names are listed one at a time while everything else goes on.
+//! Does not apply what was found (see [`super::directories`]).
 
 use super::super::discover::{self, Checked, Look, Request, Scope, Stamp};
 use super::super::patience::{BRIEF, Limit, SLOW, Work};
 use super::super::watcher;
 use super::Home;
-use super::directory::Directory;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,9 @@ const LINKS_EACH_TICK: usize = 100;
 const LISTED_NAMES_MAX: usize = if cfg!(test) { 64 } else { 1024 };
 const LISTED_DIRECTORIES_MAX: usize = 64;
 
-/// Number of directories that are checked before other work is done.
+/// Number of directories that are checked before other work is done, and of those with many names.
 const SWEEP_MAX: usize = 250;
+const LARGE_MAX: usize = 16;
 
 impl<E: Env> Home<'_, E> {
     /// Checks all directories that may have changed.
@@ -48,16 +49,45 @@ impl<E: Env> Home<'_, E> {
     pub(super) async fn sweep_some(&mut self) {
         // A scan that has begun goes on to its end, so that no directory is always among those that are left.
         if self.sweep.is_empty() && std::mem::take(&mut self.sweep_again) {
-            let size = |one: &Directory| one.names.len() as u64 + one.crowded;
-            let all = self.directories.iter().map(|(path, one)| (size(one), path.as_path())).collect();
+            let all = self.directories.iter().map(|(path, one)| (one.size(), path.as_path())).collect();
             self.sweep = in_turns(all, |path| self.patterns.tree_of_directory(path));
         }
         let some = self.sweep.len().min(SWEEP_MAX);
         let all: Vec<PathBuf> = self.sweep.drain(..some).collect();
-        let requests: Vec<Request> = all.into_iter().filter_map(|path| self.request(path)).collect();
+        let (large, others): (Vec<PathBuf>, Vec<PathBuf>) = all.into_iter().partition(|path| self.is_large(path));
+        large.into_iter().for_each(|path| self.large.add(path));
+        let requests: Vec<Request> = others.into_iter().filter_map(|path| self.request(path)).collect();
         if !requests.is_empty() {
             self.look(requests).await;
         }
+    }
+
+    /// Whether listing a directory may take so long that others do not wait for it. The first scan waits for all.
+    fn is_large(&self, path: &Path) -> bool {
+        self.scanned && self.directories.get(path).is_some_and(|one| one.size() > LISTED_NAMES_MAX as u64)
+    }
+
+    /// Checks directories with many names until one of them takes a while.
+    pub(super) async fn look_at_large(&mut self) {
+        for _ in 0..LARGE_MAX {
+            if self.is_listing() {
+                return;
+            }
+            let Some(path) = self.large.take() else { return };
+            if let Some(request) = self.request(path) {
+                self.look_within(BRIEF, vec![request]).await;
+            }
+        }
+    }
+
+    /// Whether a directory with many names is being listed.
+    fn is_listing(&self) -> bool {
+        self.large.current.as_ref().is_some_and(|path| self.owner.patience.is_slow(path))
+    }
+
+    /// Whether directories with many names can be checked now.
+    pub(super) fn has_large(&self) -> bool {
+        !self.large.waiting.is_empty() && !self.is_listing()
     }
 
     /// A look at a directory, as far as it has changed.
@@ -89,7 +119,9 @@ impl<E: Env> Home<'_, E> {
     }
 
     pub(super) async fn look_at_events(&mut self) {
-        let mut events = self.watcher.take();
+        // What is being listed is not looked at meanwhile. Its events wait for the end.
+        let patience = self.owner.patience.clone();
+        let mut events = self.watcher.take(|path| patience.is_slow(path));
         self.touched.note(&mut events);
         if events.overflow {
             tracing::info!(component_id = %self.context.name, "watches overflowed: scanning all directories");
@@ -97,6 +129,7 @@ impl<E: Env> Home<'_, E> {
                 directory.stamp = directory.stamp.map(Stamp::unsettled);
             }
             self.sweep_again = true;
+            self.sweep_small_first();
             return;
         }
         if events.ancestors || !events.gone.is_empty() {
@@ -134,6 +167,15 @@ impl<E: Env> Home<'_, E> {
         if !requests.is_empty() {
             self.look(requests).await;
         }
+    }
+
+    /// Events of all were lost, but most are of those who make many: the first directories of each tree are checked before what is left
+    /// of a scan.
+    fn sweep_small_first(&mut self) {
+        let small = self.directories.iter().filter(|one| one.1.size() <= LISTED_NAMES_MAX as u64);
+        let all = small.map(|(path, one)| (one.size(), path.as_path())).collect();
+        let first = in_turns(all, |path| self.patterns.tree_of_directory(path));
+        first.into_iter().take(SWEEP_MAX).rev().for_each(|path| self.sweep.push_front(path));
     }
 
     /// Checks directories, as many as are few enough names together, and follows new files. The others are checked next, and
@@ -211,6 +253,35 @@ impl<E: Env> Home<'_, E> {
                 self.name_link(&path);
             }
         }
+    }
+}
+
+/// Directories with many names that are to be checked, in the order in which scans reached them.
+#[derive(Default)]
+pub(super) struct Large {
+    waiting: VecDeque<PathBuf>,
+    all: HashSet<PathBuf>,
+    /// The one that was checked last.
+    current: Option<PathBuf>,
+}
+
+impl Large {
+    fn add(&mut self, path: PathBuf) {
+        if self.all.insert(path.clone()) {
+            self.waiting.push_back(path);
+        }
+    }
+
+    fn take(&mut self) -> Option<PathBuf> {
+        let next = self.waiting.pop_front()?;
+        self.all.remove(&next);
+        self.current = Some(next.clone());
+        Some(next)
+    }
+
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 }
 

@@ -61,6 +61,36 @@ fn directory_that_hangs_delays_no_other_and_is_read_when_it_answers() {
     });
 }
 
+/// A stranger makes a directory so large that listing it takes a second, and changes it all the time.
+#[test]
+fn directory_with_many_names_is_listed_while_others_are_looked_at() {
+    check(&["/log/**/*.log"], |world| {
+        make(world, &["/log/app", "/log/eve"]);
+        (0..200).for_each(|number| world.append(&format!("/log/eve/{number}.log"), "one of many\n"));
+        world.start();
+        world.wait(10);
+        for round in 0..3 {
+            let late = [format!("before {round}"), format!("meanwhile {round}")];
+            world.append(&format!("/log/eve/before-{round}.log"), &format!("{}\n", late[0]));
+            let log = world.log.clone();
+            world.simulation.must(&late[0], || log.borrow().lines.contains(&late[0]), Duration::from_secs(1));
+            hang(world, "/log/eve", true);
+            let is_listed = (0..500).any(|_| {
+                world.simulation.run_for(Duration::from_millis(10));
+                stuck(world) > 0
+            });
+            assert!(is_listed, "seed {}", world.simulation.seed());
+            world.append(&format!("/log/eve/meanwhile-{round}.log"), &format!("{}\n", late[1]));
+            goes_on(world, round, Duration::from_millis(500));
+            hang(world, "/log/eve", false);
+            world.wait(3);
+            assert!(has(world, &late[1]), "seed {}", world.simulation.seed());
+        }
+        assert_eq!((hanging_paths(world), stuck(world)), (0, 0));
+        assert_eq!(world.log.borrow().lines.len(), 209, "each was read once");
+    });
+}
+
 #[test]
 fn base_that_hangs_delays_no_other() {
     check(&["/log/app/*.log", "/dead/logs/*.log", "/log/**/*.txt"], |world| {
