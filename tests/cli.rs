@@ -18,6 +18,8 @@ mod secrets;
 mod shipped;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/throttled.rs"]
+mod throttled;
 #[path = "cli/trusted.rs"]
 mod trusted;
 #[path = "cli/trying.rs"]
