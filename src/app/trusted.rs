@@ -1,7 +1,7 @@
 //! Files that decide what the process does, and who else can change them: the configuration, and what it names.
 //!
-//! Guarantees: a process with more rights than an ordinary user does not run a configuration that every user can write to. Everything
-//! else is a warning: an owner or a directory may look strange where nobody else is (containers, mounted volumes). The configuration is
+//! Guarantees: no process runs a configuration that every user can write to: whoever runs it has rights that others do not have, be it to
+//! his own files, by a group, or by a secret in the environment. Everything else is a warning: an owner or a directory may look strange where nobody else is (containers, mounted volumes). The configuration is
 //! judged by the file that was read, whatever has its name now. What is on a read-only file system counts as safe. Does not look at
 //! access control lists.
 
@@ -22,7 +22,7 @@ const OTHERS_WRITE: u32 = 0o002;
 /// Why a start refuses the configuration in this file. May block.
 pub fn refusal(loaded: &Loaded, file: &Path) -> Option<Problem> {
     let is_open = loaded.stat.is_some_and(|stat| stat.mode & OTHERS_WRITE != 0);
-    let problem = of_configuration(loaded, file).filter(|_| is_open && has_rights_of_root())?;
+    let problem = of_configuration(loaded, file).filter(|_| is_open)?;
     Some(Problem { severity: Severity::Error, ..problem }.label("this process has rights that other users do not have"))
 }
 
@@ -87,27 +87,9 @@ fn is_read_only(disk: &RealDisk, path: &Path) -> bool {
     disk.check_writable(path).is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
-/// Whether this process may do what an ordinary user may not: it is root, or has a capability.
-fn has_rights_of_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    user_and_group().0 == 0 || has_capability(&status)
-}
-
-fn has_capability(status: &str) -> bool {
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective.is_some_and(|number| u64::from_str_radix(number.trim(), 16).is_ok_and(|number| number != 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capability_is_a_right_that_others_do_not_have() {
-        assert!(has_capability("Name:\ttailwater\nCapPrm:\t0000000000000004\nCapEff:\t0000000000000004\n"));
-        assert!(!has_capability("CapPrm:\t0000000000000004\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n"));
-        assert!(!has_capability(""));
-    }
 
     #[test]
     fn writers_of_a_file_are_named_with_what_to_do() {

@@ -4,7 +4,7 @@
 
 use super::configuration::{circumstances, load_part};
 use super::{Exit, output};
-use crate::app::{advice, data_dir};
+use crate::app::{advice, data_dir, machine};
 use crate::config::Loaded;
 use crate::config::plan::OutputPlan;
 use crate::config::raw::{DATA_DIR_DEFAULT, Shards};
@@ -21,8 +21,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tailwater_shards::env::Disk;
-use tailwater_shards::glommio_env::{Finding, RealDisk, State, allowed_cpus, probe};
+use tailwater_shards::glommio_env::{Finding, RealDisk, State, allowed_cpus, probe, raise_open_files, resources};
 use tailwater_shards::limits;
+use tailwater_shards::limits::sums::Sums;
 use tailwater_shards::scan::{TIER_VARIABLE, Tier};
 
 /// Check kernel, limits and disk, with a fix for each problem
@@ -50,18 +51,33 @@ struct Needs {
     bases: BTreeSet<PathBuf>,
     /// What cannot be checked.
     unknown: Vec<Finding>,
+    /// What the configuration adds up to.
+    sums: Option<Sums>,
 }
+
+/// The finding about open files, as the probe calls it.
+const OPEN_FILES: &str = "open files";
 
 /// Runs the command: exit code 1 if something prevents Tailwater from running.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(needs) = needs(arguments) else { return Ok(Exit::Configuration) };
     let mut findings = probe(needs.shards).findings;
+    raise_open_files();
+    if let Some((what, fix)) = needs.sums.as_ref().and_then(|sums| machine::open_files(sums, &resources())) {
+        findings.retain(|found| found.name != OPEN_FILES);
+        findings.push(finding(OPEN_FILES, State::Warning, what, fix.to_owned()));
+    }
     findings.push(processor(Tier::best()));
     findings.extend(pinned(&needs.pinned, &allowed_cpus()));
     findings.extend(directory(&needs.data_dir));
     findings.extend(others(&needs.data_dir));
     findings.push(free_disk(&RealDisk::new(), &needs));
-    findings.extend(needs.files.iter().flat_map(|template| output_directory(template, &RealDisk::new())));
+    for found in needs.files.iter().flat_map(|template| output_directory(template, &RealDisk::new())) {
+        // Several outputs may share a directory.
+        if !findings.contains(&found) {
+            findings.push(found);
+        }
+    }
     findings.extend(needs.bases.iter().filter_map(|base| input_directory(base, &RealDisk::new())));
     findings.extend(needs.unknown);
     output::print(&report(&findings))?;
@@ -86,6 +102,7 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
             files: Vec::new(),
             bases: BTreeSet::new(),
             unknown: Vec::new(),
+            sums: None,
         });
     };
     let file =
@@ -113,8 +130,8 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         _ => None,
     });
     let bases = bases.flat_map(|patterns| patterns.bases).map(|(_, base)| base).collect();
-    let (data_dir, shards) = (plan.data_dir, plan.shard_count);
-    Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned, files, bases, unknown })
+    let (data_dir, shards, sums) = (plan.data_dir, plan.shard_count, Some(plan.sums));
+    Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned, files, bases, unknown, sums })
 }
 
 /// The sections of which only the directories are checked.
@@ -193,11 +210,11 @@ fn pinned(pinned: &[usize], allowed: &[usize]) -> Option<Finding> {
     Some(finding("pinned CPUs", State::Problem, detail, fix))
 }
 
-/// Whether the data directory can be written. Nothing if it is another user's, which is a problem of its own: root can write to it, and
-/// that says nothing of a start.
+/// Whether the data directory can be written. Nothing if a start refuses it, which is a problem of its own: root can write to
+/// another user's, and that says nothing of a start.
 fn directory(path: &Path) -> Option<Finding> {
     const NAME: &str = "data directory";
-    if data_dir::keeper(path).is_some() {
+    if data_dir::keeper(path).is_some() || data_dir::objection(path).is_some() {
         return None;
     }
     let shown = path.display();
@@ -230,8 +247,15 @@ fn output_directory(template: &PathTemplate, disk: &impl Disk) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some((directory, what)) = open_to_others(template, disk) {
         let detail = format!("{} {what}, who can replace and block the files of an output there", directory.display());
-        let elsewhere = "set `path` to a directory below one that belongs to root or to the user that runs Tailwater, such as /srv/logs";
-        let fix = advice::or_closing(elsewhere, &directory, &fixed);
+        let elsewhere =
+            "set `path` to a directory that only root and the user that runs Tailwater can change, up to `/`";
+        let fix = match data_dir::keeper_alone(&directory) {
+            Some(owner) if directory == fixed => format!(
+                "if that user runs Tailwater, check as that user: {}; otherwise, {elsewhere}",
+                advice::again_as(owner, &directory)
+            ),
+            _ => advice::or_closing(elsewhere, &directory, &fixed),
+        };
         findings.push(finding(NAME, State::Warning, detail, fix));
     }
     if let Some(link) = linked_directory(template, disk) {
