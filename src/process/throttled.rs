@@ -40,10 +40,12 @@ impl Throttled {
 
     #[cold]
     fn say(&mut self) {
+        // Not in the line itself, which is not evaluated where warnings are off.
+        let events = std::mem::take(&mut self.untold);
         tracing::warn!(
             component_id = %self.pipeline,
             component_kind = "pipeline",
-            events = std::mem::take(&mut self.untold),
+            events,
             "throttle dropped events, which are lost: they were read faster than its rate, also if they were written slowly before \
              the start; raise `burst` to the largest backlog that must not be lost, or raise `rate`"
         );

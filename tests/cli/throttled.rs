@@ -50,7 +50,7 @@ fn what_a_filter_drops_is_no_warning() {
     let directory = tempfile::tempdir().expect("a directory");
     let output = run(directory.path(), "[{drop: \"true\"}]");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(said(&output, "\"level\":\"warn\"").len(), 0, "{}", text(&output.stderr));
+    assert_eq!(said(&output, "dropped events").len(), 0, "{}", text(&output.stderr));
     assert_eq!(said(&output, "\"ended\"").remove(0)["discarded"].as_u64(), Some(LINES));
 }
 
