@@ -1,5 +1,7 @@
 //! The real binary as a user runs it: exit codes, output streams, and what the commands on a data directory show.
 
+#[path = "cli/advice.rs"]
+mod advice;
 #[path = "cli/demo.rs"]
 mod demo;
 #[path = "cli/first_steps.rs"]
