@@ -203,7 +203,8 @@ impl Running {
             None if !ended => Err(RunError::Unfinished),
             None => {
                 let totals = exporter.get().map(Exporter::totals).unwrap_or_default();
-                tracing::info!(received = totals.received, delivered = totals.delivered, "ended");
+                let Totals { received, delivered, dead_lettered, discarded, .. } = totals;
+                tracing::info!(received, delivered, dead_lettered, discarded, "ended");
                 Ok(totals)
             }
         }

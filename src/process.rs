@@ -8,6 +8,7 @@ mod arrivals;
 pub mod changes;
 #[cfg(test)]
 mod tests;
+mod throttled;
 pub mod trace;
 
 use crate::codec::envelope;
@@ -25,6 +26,7 @@ use tailwater_shards::env::{ShardId, Timestamp};
 use tailwater_shards::limits::{self, BATCH_EVENTS_MAX, FRAME_PAYLOAD_TARGET_BYTES};
 use tailwater_shards::plugin::{Frames, Processor, ProcessorSpec};
 use tailwater_shards::record::Record;
+use throttled::Throttled;
 
 /// What a pipeline does with events.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,7 +78,14 @@ impl Chain {
             true => self.open_routes(opening),
             false => OpenRoutes { all: Vec::new(), first_only: false },
         };
-        OpenChain { name: self.name.clone(), transforms, routes, line_bytes_max, tally: Tally::default() }
+        OpenChain {
+            name: self.name.clone(),
+            transforms,
+            routes,
+            line_bytes_max,
+            tally: Tally::default(),
+            throttled: Throttled::new(self.name.clone()),
+        }
     }
 
     fn open_routes(&self, opening: &mut Opening<'_>) -> OpenRoutes {
@@ -117,6 +126,7 @@ struct OpenChain {
     /// The longest line, in bytes.
     line_bytes_max: usize,
     tally: Tally,
+    throttled: Throttled,
 }
 
 impl OpenChain {
@@ -130,6 +140,7 @@ impl OpenChain {
         match verdict {
             Verdict::Keep => self.end(record, source, frames),
             Verdict::Drop => self.tally.filtered += 1,
+            Verdict::Throttle => self.tally.throttled += 1,
             Verdict::Aggregate => self.tally.aggregated += 1,
             Verdict::DeadLetter => {
                 // An event that transforms created has no original: its letter contains the line that it would have had.
@@ -291,6 +302,7 @@ impl Processor for FieldProcessor {
                 Arrival::DeadLetter => {}
             }
         }
+        chain.throttled.tell(chain.tally.throttled, batch.received);
     }
 
     fn due(&self) -> Option<Timestamp> {
@@ -303,8 +315,23 @@ impl Processor for FieldProcessor {
 
     fn tick(&mut self, now: Timestamp, last: bool, place: usize, frames: &mut Frames<'_>) -> bool {
         self.place = place;
+        let is_more = self.make(now, last, frames);
+        let chain = &mut self.chains[place];
+        chain.throttled.tell(chain.tally.throttled, now);
+        is_more
+    }
+
+    fn take_tally(&mut self) -> Tally {
+        let (replaced, unparsed) = self.arrivals.take_counts();
+        Tally { replaced, unparsed, ..self.chains[self.place].take_tally() }
+    }
+}
+
+impl FieldProcessor {
+    /// Makes some of the events that are due. Returns true if there are more.
+    fn make(&mut self, now: Timestamp, last: bool, frames: &mut Frames<'_>) -> bool {
         self.arrivals.begin_made(now);
-        let (chain, mut bytes) = (&mut self.chains[place], 0);
+        let (chain, mut bytes) = (&mut self.chains[self.place], 0);
         for _ in 0..BATCH_EVENTS_MAX {
             if bytes >= FRAME_PAYLOAD_TARGET_BYTES {
                 break;
@@ -320,10 +347,5 @@ impl Processor for FieldProcessor {
             bytes += frames.line().len().saturating_sub(start) + 1;
         }
         true
-    }
-
-    fn take_tally(&mut self) -> Tally {
-        let (replaced, unparsed) = self.arrivals.take_counts();
-        Tally { replaced, unparsed, ..self.chains[self.place].take_tally() }
     }
 }

@@ -1,5 +1,7 @@
 //! The real binary as a user runs it: exit codes, output streams, and what the commands on a data directory show.
 
+#[path = "cli/advice.rs"]
+mod advice;
 #[path = "cli/demo.rs"]
 mod demo;
 #[path = "cli/first_steps.rs"]
@@ -18,6 +20,8 @@ mod secrets;
 mod shipped;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/throttled.rs"]
+mod throttled;
 #[path = "cli/trusted.rs"]
 mod trusted;
 #[path = "cli/trying.rs"]

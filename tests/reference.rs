@@ -285,6 +285,12 @@ fn the_service_may_write_wherever_an_example_does() {
     for command in ["useradd ", "systemctl enable --now tailwater", "install -d -o tailwater"] {
         assert!(page.contains(command), "{command}");
     }
+    // What is run as this user has the rights of the service.
+    let unit = std::fs::read_to_string(root.join("deploy/systemd/tailwater.service")).expect("the unit");
+    let groups = unit.lines().find_map(|line| line.strip_prefix("SupplementaryGroups=")).expect("it has groups");
+    let own = format!("useradd --system --user-group --groups {} ", groups.replace(' ', ","));
+    let checked = std::fs::read_to_string(root.join("tests/e2e/service/check.sh")).expect("the script");
+    assert!(page.contains(&own) && checked.contains(&own), "{own}");
 }
 
 #[test]

@@ -50,11 +50,13 @@ pub enum Discard {
     Unparsed,
     /// A transform combined the event into another one, which is sent instead.
     Aggregated,
+    /// The event exceeded the rate of a transform.
+    Throttled,
 }
 
 impl Discard {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Discard; 9] = [
+    pub const ALL: [Discard; 10] = [
         Discard::RingFull,
         Discard::WalFull,
         Discard::LineTooLong,
@@ -64,6 +66,7 @@ impl Discard {
         Discard::Filtered,
         Discard::Unparsed,
         Discard::Aggregated,
+        Discard::Throttled,
     ];
 
     /// The reason, as spelled in metrics and logs.
@@ -78,6 +81,7 @@ impl Discard {
             Discard::Filtered => "filtered",
             Discard::Unparsed => "unparsed",
             Discard::Aggregated => "aggregated",
+            Discard::Throttled => "throttled",
         }
     }
 
@@ -97,6 +101,7 @@ impl Discard {
             Discard::Aggregated => {
                 "`aggregate` combined the event with others; the combined event continues in its place."
             }
+            Discard::Throttled => "The event exceeded the rate of a `throttle`.",
         }
     }
 }
@@ -276,6 +281,8 @@ pub struct Tally {
     pub failures: u64,
     /// Events that it dropped because they were combined into another one.
     pub aggregated: u64,
+    /// Events that it dropped because they exceeded a rate.
+    pub throttled: u64,
     /// Events that transforms created.
     pub made: u64,
     /// Events that are counted in lines which transforms have not produced yet: the current number, not the change since the

@@ -285,6 +285,7 @@ fn count(counters: &PipelineCounters, events: u64, tally: &Tally) {
         (Discard::Filtered, tally.filtered),
         (Discard::Unparsed, tally.unparsed_dropped),
         (Discard::Aggregated, tally.aggregated),
+        (Discard::Throttled, tally.throttled),
     ] {
         if events > 0 {
             counters.discarded.add(reason, events);

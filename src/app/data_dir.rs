@@ -1,7 +1,8 @@
 //! The data directory of a start: creates it, and finds out who else could change what is in it.
 //!
 //! Guarantees: a start never uses a directory that belongs to another user, that other users can write to, or to which the link of
-//! another user leads: they could change positions and events, or make the process write elsewhere. Root, the user of the process
+//! another user leads: they could change positions and events, or make the process write elsewhere. It begins nothing in one of which it
+//! may not write everything, as after a start by root. Root, the user of the process
 //! and its group are trusted. A new directory in one like `/tmp`, where only owners may rename, is fine. Does not repair anything,
 //! and does not look at access control lists beyond what the mode shows of them.
 
@@ -16,6 +17,12 @@ use tailwater_shards::wal::WalError;
 
 /// Names in the data directory whose owner is checked; a sound one has fewer.
 const NAMES_MAX: usize = 64;
+
+/// What Tailwater keeps in the directory. Whatever else is there, nobody needs to write.
+const OWN_NAMES: [&str; 6] = ["lock", "manifest", "wal", "dlq", "outputs", "inputs"];
+
+/// Names in these of which it is checked whether they can be written.
+const WRITTEN_NAMES_MAX: usize = 1024;
 
 /// Why others could change the directory, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +50,9 @@ pub fn objection_to_check(path: &Path) -> Option<Objection> {
         Some(owner) => {
             format!("if that user runs Tailwater, check as that user: {}; otherwise, {help}", again_as(owner, path))
         }
+        None if is_roots_for_another(path) => {
+            format!("if root runs Tailwater, check as root: {}; otherwise, {help}", again_as(0, path))
+        }
         None => help,
     };
     Some(Objection { what, help })
@@ -52,6 +62,17 @@ pub fn objection_to_check(path: &Path) -> Option<Objection> {
 /// that user could not open.
 pub fn keeper(path: &Path) -> Option<u32> {
     Trusted::own().keeper(path)
+}
+
+/// The user who owns any directory, if that is neither root nor the user of this process, and nobody else can write to it.
+pub fn keeper_alone(path: &Path) -> Option<u32> {
+    let (own, found) = (Trusted::own(), fs::metadata(path).ok()?);
+    own.stranger(&found).filter(|_| found.mode() & 0o022 == 0)
+}
+
+/// Whether root owns the directory, and this process is not root.
+fn is_roots_for_another(path: &Path) -> bool {
+    user_and_group().0 != 0 && fs::metadata(path).is_ok_and(|found| found.uid() == 0)
 }
 
 /// Who could put another directory in its place.
@@ -140,7 +161,7 @@ impl Trusted {
         if let Some(owner) = self.stranger(&found) {
             let what = format!("it belongs to the user {}, who could change everything in it", users::shown(owner));
             let help = format!(
-                "run Tailwater as that user (this process is user {}), or {elsewhere}",
+                "{elsewhere}; or, if that user is the one made for Tailwater, run it as that user (this process is user {})",
                 users::shown(self.user)
             );
             return Some(Objection { what, help });
@@ -150,12 +171,38 @@ impl Trusted {
                 format!("{who} write to it (its mode is {:04o}) and so change everything in it", found.mode() & 0o7777);
             return Some(Objection { what, help: or_closing(elsewhere, path, path) });
         }
-        let (name, owner) = self.strangers_name(path)?;
+        let Some((name, owner)) = self.strangers_name(path) else { return self.unwritable(path) };
         let what = format!("{} belongs to the user {}", name.display(), users::shown(owner));
         let help = format!(
             "check what it is; if it is Tailwater's, give it to the user {}, or {elsewhere}",
             users::shown(self.user)
         );
+        Some(Objection { what, help })
+    }
+
+    /// What in the directory this process may not write, or the directory itself: it would fail at the first one that it needs.
+    fn unwritable(self, path: &Path) -> Option<Objection> {
+        let (disk, mut left) = (RealDisk::new(), WRITTEN_NAMES_MAX);
+        let name = match may_write(&disk, path) {
+            true => OWN_NAMES.iter().find_map(|name| first_unwritable(&disk, &path.join(name), &mut left))?,
+            false => path.to_owned(),
+        };
+        let found = fs::symlink_metadata(&name).ok()?;
+        let (shown, own) = (name.display(), users::shown(self.user));
+        let what = format!(
+            "{shown} belongs to the user {} (its mode is {:04o}), and the user {own} cannot write to it",
+            users::shown(found.uid()),
+            found.mode() & 0o7777
+        );
+        let owner = users::name_of(self.user).unwrap_or_else(|| self.user.to_string());
+        let help = match found.uid() == self.user {
+            true => format!("run `chmod u+rwX {shown}`"),
+            false => format!(
+                "if it is Tailwater's, as after a start by root, run `chown -R {owner}: {}` as root; otherwise, set `data_dir` to \
+                 another directory",
+                path.display()
+            ),
+        };
         Some(Objection { what, help })
     }
 
@@ -180,6 +227,24 @@ impl Trusted {
         }
         None
     }
+}
+
+/// The first name at or below a path that cannot be written for lack of rights. Looks at no more than `left` names.
+fn first_unwritable(disk: &RealDisk, path: &Path, left: &mut usize) -> Option<PathBuf> {
+    *left = left.checked_sub(1)?;
+    let found = fs::symlink_metadata(path).ok().filter(|found| found.is_dir() || found.is_file())?;
+    if !may_write(disk, path) {
+        return Some(path.to_owned());
+    }
+    if !found.is_dir() {
+        return None;
+    }
+    let Ok(names) = fs::read_dir(path) else { return Some(path.to_owned()) };
+    names.take(*left).flatten().find_map(|name| first_unwritable(disk, &name.path(), left))
+}
+
+fn may_write(disk: &RealDisk, path: &Path) -> bool {
+    !disk.check_writable(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// The path without links, or that of the nearest directory above it that exists.

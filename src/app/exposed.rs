@@ -22,19 +22,26 @@ pub fn warnings(loaded: &Loaded, file: &Path) -> Vec<Problem> {
         };
         let help = format!(
             "write `${{NAME}}` and set the variable in a file that only root can read (`EnvironmentFile=` of systemd), or run \
-             `chmod 0600 {shown}` and make the user that runs Tailwater its owner"
+             {}", alone(&shown.to_string())
         );
         Some(Problem::warning(*span, format!("a secret is written in a file that {who} can read")).label(more).help(help))
     });
     let keys =
         loaded.files.iter().filter(|file| file.is_secret).filter_map(|NamedFile { whose, path, span, .. }| {
             let (who, shown) = (readers_of(path)?, path.display());
-            let help =
-                format!("run `chmod 0600 {shown}`, make the user that runs Tailwater its owner, and create a new key");
+            let help = format!("run {}, and create a new key", alone(&shown.to_string()));
             let what = format!("{whose}: {who} can read the private key {shown}");
             Some(Problem::warning(*span, what).label("named here").help(help))
         });
     literal.into_iter().chain(keys).collect()
+}
+
+/// Commands after which only root and the user that runs Tailwater can read a file. Root stays its owner, so that nobody else can change it.
+fn alone(shown: &str) -> String {
+    format!(
+        "`chown root:GROUP {shown} && chmod 0640 {shown}`, where GROUP is the one of the user that runs Tailwater alone (`tailwater` in \
+         docs/service.md)"
+    )
 }
 
 /// Who can read a file who should not. None also if it is not there: others report that.

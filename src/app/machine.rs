@@ -10,21 +10,26 @@ use tailwater_shards::env::Disk;
 use tailwater_shards::glommio_env::{RealDisk, Resources};
 use tailwater_shards::limits::sums::{FOLLOWED_FILES, Share, Sums, total};
 
+/// Whether files may be open in greater number than the limit: what may happen, and what to do.
+pub fn open_files(sums: &Sums, has: &Resources) -> Option<(String, &'static str)> {
+    let files = total(&sums.descriptors);
+    let limit = has.open_files.filter(|limit| *limit < files)?;
+    let what = format!(
+        "up to {files} files may be open ({}), and the limit is {limit}: above it, files are not read until others are closed, and \
+         segments of the WAL cannot be created",
+        largest(&sums.descriptors, |amount| amount.to_string())
+    );
+    Some((what, "raise the limit of open files (ulimit -n, LimitNOFILE)"))
+}
+
 /// The resources that may not suffice, one message each.
 pub fn shortages(sums: &Sums, has: &Resources, data_dir: &Path, disk_bytes: Option<u64>) -> Vec<String> {
     let loaded: Vec<Share> = sums.memory.iter().filter(|share| share.consumer != FOLLOWED_FILES).copied().collect();
-    let (memory, files, disk) = (total(&loaded), total(&sums.descriptors), total(&sums.disk));
+    let (memory, disk) = (total(&loaded), total(&sums.disk));
     let bytes = |amount: u64| rounded(amount).to_string();
-    let plain = |amount: u64| amount.to_string();
     let less = |limit: Option<u64>, needed: u64| limit.filter(|limit| *limit < needed);
-    let mut short = Vec::new();
-    if let Some(limit) = less(has.open_files, files) {
-        short.push(format!(
-            "up to {files} files may be open ({}), and the limit is {limit}: above it, files are not read until others are \
-             closed, and segments of the WAL cannot be created; raise the limit of open files (ulimit -n, LimitNOFILE)",
-            largest(&sums.descriptors, plain)
-        ));
-    }
+    let mut short: Vec<String> =
+        open_files(sums, has).map(|(what, help)| format!("{what}; {help}")).into_iter().collect();
     if let Some(limit) = less(has.memory_bytes, memory) {
         short.push(format!(
             "up to {} of memory may be used ({}), and this process may have {}: at worst it is killed and continues after a \

@@ -1,10 +1,10 @@
 //! Files that decide what the process does, and who else can change them: the configuration, and what it names.
 //!
-//! Guarantees: a process with more rights than an ordinary user does not run a configuration that every user can write to. Everything
-//! else is a warning: an owner or a directory may look strange where nobody else is (containers, mounted volumes). The configuration is
-//! judged by the file that was read, whatever has its name now. A volume that is mounted read-only counts as safe, as containers have
-//! them, and a file system that is read-only for everybody. One that only this process cannot write to does not: a service sees the
-//! whole host so. Does not look at access control lists.
+//! Guarantees: no process runs a configuration that every user can write to: whoever runs it has rights that others do not have, be it to
+//! his own files, by a group, or by a secret in the environment. Everything else is a warning: an owner or a directory may look strange
+//! where nobody else is (containers, mounted volumes). The configuration is judged by the file that was read, whatever has its name now. A
+//! volume that is mounted read-only counts as safe, as containers have them, and a file system that is read-only for everybody. One that
+//! only this process cannot write to does not: a service sees the whole host so. Does not look at access control lists.
 
 use super::users;
 use crate::config::problem::{Problem, Severity};
@@ -25,7 +25,7 @@ const OTHERS_WRITE: u32 = 0o002;
 /// Why a start refuses the configuration in this file. May block.
 pub fn refusal(loaded: &Loaded, file: &Path) -> Option<Problem> {
     let is_open = loaded.stat.is_some_and(|stat| stat.mode & OTHERS_WRITE != 0);
-    let problem = of_configuration(loaded, file).filter(|_| is_open && has_more_rights())?;
+    let problem = of_configuration(loaded, file).filter(|_| is_open)?;
     Some(Problem { severity: Severity::Error, ..problem }.label("this process has rights that other users do not have"))
 }
 
@@ -126,37 +126,9 @@ fn unescaped(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// Whether this process may do what an ordinary user may not: it is root, has a capability, or is in a group besides its own.
-fn has_more_rights() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let (user, group) = user_and_group();
-    user == 0 || has_capability(&status) || has_other_group(&status, group)
-}
-
-fn has_capability(status: &str) -> bool {
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective.is_some_and(|number| u64::from_str_radix(number.trim(), 16).is_ok_and(|number| number != 0))
-}
-
-fn has_other_group(status: &str, own: u32) -> bool {
-    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-    groups.split_whitespace().any(|group| group.parse() != Ok(own))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capability_is_a_right_that_others_do_not_have() {
-        assert!(has_capability("Name:\ttailwater\nCapPrm:\t0000000000000004\nCapEff:\t0000000000000004\n"));
-        assert!(!has_capability("CapPrm:\t0000000000000004\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n"));
-        assert!(!has_capability(""));
-        assert!(has_other_group("Groups:\t4 990 \n", 990));
-        for none in ["Groups:\t990 \n", "Groups:\t\n", ""] {
-            assert!(!has_other_group(none, 990), "{none:?}");
-        }
-    }
 
     #[test]
     fn volumes_are_safe_and_what_a_service_sees_read_only_is_not() {

@@ -5,7 +5,7 @@
 use super::configuration::{circumstances, load_part};
 use super::looks::{self, LIMIT, Noted};
 use super::{Exit, output};
-use crate::app::{advice, data_dir};
+use crate::app::{advice, data_dir, machine};
 use crate::config::Loaded;
 use crate::config::plan::OutputPlan;
 use crate::config::raw::{DATA_DIR_DEFAULT, Shards};
@@ -23,8 +23,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tailwater_shards::counted::counted;
 use tailwater_shards::env::Disk;
-use tailwater_shards::glommio_env::{Finding, State, allowed_cpus, probe};
+use tailwater_shards::glommio_env::{Finding, State, allowed_cpus, probe, raise_open_files, resources};
 use tailwater_shards::limits;
+use tailwater_shards::limits::sums::Sums;
 use tailwater_shards::scan::{TIER_VARIABLE, Tier};
 
 /// Check kernel, limits and disk, with a fix for each problem
@@ -52,6 +53,8 @@ struct Needs {
     bases: BTreeSet<PathBuf>,
     /// What cannot be checked.
     unknown: Vec<Finding>,
+    /// What the configuration adds up to.
+    sums: Option<Sums>,
 }
 
 impl Needs {
@@ -67,10 +70,18 @@ struct Room {
     wanted: u64,
 }
 
+/// The finding about open files, as the probe calls it.
+const OPEN_FILES: &str = "open files";
+
 /// Runs the command: exit code 1 if something prevents Tailwater from running.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(needs) = needs(arguments) else { return Ok(Exit::Configuration) };
     let mut findings = probe(needs.shards).findings;
+    raise_open_files();
+    if let Some((what, fix)) = needs.sums.as_ref().and_then(|sums| machine::open_files(sums, &resources())) {
+        findings.retain(|found| found.name != OPEN_FILES);
+        findings.push(finding(OPEN_FILES, State::Warning, what, fix.to_owned()));
+    }
     findings.push(processor(Tier::best()));
     findings.extend(pinned(&needs.pinned, &allowed_cpus()));
     findings.extend(of_places(&needs));
@@ -104,11 +115,17 @@ fn of_places(needs: &Needs) -> Vec<Finding> {
             findings.push(finding(name, State::Warning, detail, String::new()));
             continue;
         }
-        findings.extend(looks::within(LIMIT, look, drop).unwrap_or_else(|path| {
+        let found = looks::within(LIMIT, look, drop).unwrap_or_else(|path| {
             given_up += 1;
             let detail = format!("{}: no answer for {}", path.display(), counted(LIMIT.as_secs(), "second"));
             vec![finding(name, State::Problem, detail, looks::HELP.to_owned())]
-        }));
+        });
+        // Several outputs may share a directory.
+        for one in found {
+            if !findings.contains(&one) {
+                findings.push(one);
+            }
+        }
     }
     findings
 }
@@ -130,6 +147,7 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
             files: Vec::new(),
             bases: BTreeSet::new(),
             unknown: Vec::new(),
+            sums: None,
         });
     };
     let file =
@@ -157,8 +175,8 @@ fn needs(arguments: &Arguments) -> Option<Needs> {
         _ => None,
     });
     let bases = bases.flat_map(|patterns| patterns.bases).map(|(_, base)| base).collect();
-    let (data_dir, shards) = (plan.data_dir, plan.shard_count);
-    Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned, files, bases, unknown })
+    let (data_dir, shards, sums) = (plan.data_dir, plan.shard_count, Some(plan.sums));
+    Some(Needs { data_dir, shards, segment_bytes, disk_bytes, pinned, files, bases, unknown, sums })
 }
 
 /// The sections of which only the directories are checked.
@@ -237,11 +255,11 @@ fn pinned(pinned: &[usize], allowed: &[usize]) -> Option<Finding> {
     Some(finding("pinned CPUs", State::Problem, detail, fix))
 }
 
-/// Whether the data directory can be written. Nothing if it is another user's, which is a problem of its own: root can write to it, and
-/// that says nothing of a start.
+/// Whether the data directory can be written. Nothing if a start refuses it, which is a problem of its own: root can write to
+/// another user's, and that says nothing of a start.
 fn directory(path: &Path) -> Option<Finding> {
     const NAME: &str = "data directory";
-    if data_dir::keeper(path).is_some() {
+    if data_dir::keeper(path).is_some() || data_dir::objection(path).is_some() {
         return None;
     }
     let shown = path.display();
@@ -274,8 +292,15 @@ fn output_directory(template: &PathTemplate, disk: &impl Disk) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some((directory, what)) = open_to_others(template, disk) {
         let detail = format!("{} {what}, who can replace and block the files of an output there", directory.display());
-        let elsewhere = "set `path` to a directory below one that belongs to root or to the user that runs Tailwater, such as /srv/logs";
-        let fix = advice::or_closing(elsewhere, &directory, &fixed);
+        let elsewhere =
+            "set `path` to a directory that only root and the user that runs Tailwater can change, up to `/`";
+        let fix = match data_dir::keeper_alone(&directory) {
+            Some(owner) if directory == fixed => format!(
+                "if that user runs Tailwater, check as that user: {}; otherwise, {elsewhere}",
+                advice::again_as(owner, &directory)
+            ),
+            _ => advice::or_closing(elsewhere, &directory, &fixed),
+        };
         findings.push(finding(NAME, State::Warning, detail, fix));
     }
     if let Some(link) = linked_directory(template, disk) {

@@ -88,7 +88,7 @@ fn push_step(step: &StepTrace, paint: Paint, out: &mut String) {
     let gone = match step.verdict {
         Verdict::Keep if step.made => format!(" {}", paint.green("makes")),
         Verdict::Keep => String::new(),
-        Verdict::Drop => format!(" {}", paint.red("-> dropped")),
+        Verdict::Drop | Verdict::Throttle => format!(" {}", paint.red("-> dropped")),
         Verdict::Aggregate => format!(" {}", paint.yellow("-> aggregated")),
         Verdict::DeadLetter => format!(" {}", paint.red("-> dead letter")),
     };
@@ -179,7 +179,7 @@ fn step_json(step: &StepTrace) -> String {
     all.push("transform", quoted(step.transform.as_bytes()));
     all.push_text("condition", step.condition.as_deref());
     all.push_some("holds", step.side.map(|holds| holds.to_string()));
-    all.push_some("dropped", (step.verdict == Verdict::Drop).then(|| "true".to_owned()));
+    all.push_some("dropped", matches!(step.verdict, Verdict::Drop | Verdict::Throttle).then(|| "true".to_owned()));
     all.push_text("failed", step.failure.as_deref());
     all.push("changes", list(changes));
     all.end()

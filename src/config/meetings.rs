@@ -196,15 +196,28 @@ fn unwritable<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Probl
     let (path, error) =
         file.into_iter().chain(directory).find_map(|path| Some((path, disk.check_writable(path).err()?)))?;
     let shown = if files.shown.contains("${") { files.shown.clone() } else { path.display().to_string() };
+    let span = root.span_at(&["outputs", &files.output.name, "path"]);
+    if let Some(missing) = missing_below(path, &files.template.fixed_path()).filter(|_| !files.shown.contains("${")) {
+        let what = format!("{} does not exist, and this user cannot create it: {error}", missing.display());
+        return Some(Problem::warning(span, what).label("events wait in the write-ahead log until it is there").help(format!(
+            "create it as root, for the user that runs Tailwater: `install -d -o USER -g GROUP -m 750 {}`; or choose another `path`; \
+             run `validate` as that user",
+            missing.display()
+        )));
+    }
     let what = match Some(path) == file {
         true => format!("{shown} cannot be written: {error}"),
         false => format!("no file can be created in {shown}: {error}"),
     };
-    let span = root.span_at(&["outputs", &files.output.name, "path"]);
     Some(Problem::warning(span, what).label("events wait in the write-ahead log until this works").help(
         "give the user that runs Tailwater write permission there (`chown`, `setfacl`), or choose another `path`; run \
          `validate` as that user",
     ))
+}
+
+/// The first directory below `existing` on the way to `wanted`. None if that is not below it.
+fn missing_below(existing: &Path, wanted: &Path) -> Option<PathBuf> {
+    Some(existing.join(wanted.strip_prefix(existing).ok()?.components().next()?))
 }
 
 /// Warns about a directory that others may write to: they can replace what the output writes, and block it.
@@ -215,7 +228,10 @@ fn exposed<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem>
     Some(
         Problem::warning(span, format!("{shown} {what}"))
             .label("who can write there can move, replace and block the files of this output")
-            .help("use a directory that belongs to root or to the user that runs Tailwater, with the mode 0750 or 0755")
+            .help(
+                "use a directory that belongs to root or to the user that runs Tailwater, with the mode 0750 or 0755; if the owner is \
+                 that user, run `validate` as that user",
+            )
             .independent(),
     )
 }

@@ -210,7 +210,7 @@ impl Traced {
         let origin = KnownOrigin::of(&record);
         let gone = match verdict {
             Verdict::Keep => None,
-            Verdict::Drop => Some(End::Dropped),
+            Verdict::Drop | Verdict::Throttle => Some(End::Dropped),
             Verdict::Aggregate => Some(End::Aggregated),
             Verdict::DeadLetter => Some(End::DeadLetter(record.fault().1.to_owned())),
         };
@@ -260,7 +260,7 @@ impl Way<'_> {
                     let failure = match (verdict, failed) {
                         (Verdict::DeadLetter, _) => Some(why().unwrap_or_else(|| record.fault().1.to_owned())),
                         (_, true) => Some(why().unwrap_or_else(|| step.failure().to_owned())),
-                        (Verdict::Drop, false) => step.explain(&described),
+                        (Verdict::Drop | Verdict::Throttle, false) => step.explain(&described),
                         (Verdict::Keep | Verdict::Aggregate, false) => None,
                     };
                     let changes = changes(&before, &EventFields::of(record), &|was, is| was == is);

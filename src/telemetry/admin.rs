@@ -53,8 +53,15 @@ impl Service<GlommioEnv> for Admin {
             let listener = match bind(&env, listen).await {
                 Ok(listener) => listener,
                 Err(error) => {
+                    let right = match error.kind() {
+                        io::ErrorKind::PermissionDenied if listen.port() < 1024 => {
+                            "give the process the capability CAP_NET_BIND_SERVICE, which ports below 1,024 need \
+                             (AmbientCapabilities= and CapabilityBoundingSet= of systemd; docs/security.md), "
+                        }
+                        _ => "",
+                    };
                     return stop.fail(format!(
-                        "admin endpoint: cannot listen on {listen}: {error}; choose another address with admin.listen, or \
+                        "admin endpoint: cannot listen on {listen}: {error}; {right}choose another address with admin.listen, or \
                          turn it off with admin: false"
                     ));
                 }

@@ -322,8 +322,8 @@ impl Exporter {
 
     fn pipelines(&self, families: &mut Families) {
         /// The reasons for which a pipeline discards.
-        const REASONS: [Discard; 4] =
-            [Discard::Filtered, Discard::Unparsed, Discard::Aggregated, Discard::DeadLettersFull];
+        const REASONS: [Discard; 5] =
+            [Discard::Filtered, Discard::Unparsed, Discard::Aggregated, Discard::Throttled, Discard::DeadLettersFull];
         for (shard, pipelines) in self.meters.pipelines.iter().enumerate() {
             let shard = shard.to_string();
             for (name, counters) in self.pipelines.iter().zip(&**pipelines) {

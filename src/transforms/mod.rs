@@ -60,6 +60,8 @@ pub enum Verdict {
     Keep,
     /// It is dropped from this pipeline.
     Drop,
+    /// The same, because it exceeds a rate: nobody chose this event, so it is told.
+    Throttle,
     /// It is counted in an aggregate, which replaces it.
     Aggregate,
     /// It goes to the dead letter queue, with the reason passed to [`Record::give_up`].

@@ -82,7 +82,7 @@ impl Bench {
         match run_all(&mut self.verbs, &mut record) {
             Verdict::Keep => {}
             Verdict::DeadLetter => return Some(format!("dead letter of {}: {}", record.fault().0, record.fault().1)),
-            Verdict::Drop | Verdict::Aggregate => return None,
+            Verdict::Drop | Verdict::Throttle | Verdict::Aggregate => return None,
         }
         let mut out = Vec::new();
         record.encode(&mut out);

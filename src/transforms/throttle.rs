@@ -18,7 +18,9 @@ use std::time::Duration;
 use tailwater_shards::env::Timestamp;
 use tailwater_shards::record::Record;
 
-/// At most `rate` events pass in each `per`. The others are dropped.
+/// At most `rate` events pass in each `per`. The others are dropped, counted as `throttled`, and reported in the application log.
+/// The time is that at which events are read, not that at which they were written: of the lines that gathered while Tailwater was
+/// stopped, or before its first start, little more than `burst` pass. Set `burst` to the largest backlog of a key that must not be lost.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -107,7 +109,7 @@ impl Transform for Throttle {
         let key = self.key.as_mut().and_then(|key| key.of(record)).unwrap_or(0);
         match self.buckets.passes(key, record.arrived()) {
             true => Verdict::Keep,
-            false => Verdict::Drop,
+            false => Verdict::Throttle,
         }
     }
 }

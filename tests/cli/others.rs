@@ -37,7 +37,7 @@ pub fn with_a_letter(directory: &Path) {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
-fn assert_code(output: &Output, code: i32, what: &str) -> String {
+pub fn assert_code(output: &Output, code: i32, what: &str) -> String {
     let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{what}: {told}");
     told
@@ -119,7 +119,7 @@ fn replay_needs_the_values_of_the_outputs_that_it_sends_to() {
 }
 
 /// Gives everything below to a user.
-fn give_away(path: &Path, user: u32) {
+pub fn give_away(path: &Path, user: u32) {
     if path.is_dir() {
         fs::read_dir(path).expect("a directory").for_each(|entry| give_away(&entry.expect("an entry").path(), user));
     }
@@ -226,6 +226,74 @@ fn who_may_not_read_a_data_directory_is_told_who_may() {
             "{told}"
         );
     }
+}
+
+/// Root ran it once, and then the service's own user.
+#[test]
+fn what_a_start_of_root_left_is_named_by_every_command_until_it_is_given_away() {
+    if !is_root() {
+        eprintln!("not checked: a data directory that root made, which needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    with_a_letter(directory.path());
+    let path = written(directory.path(), "c.yaml", &configuration(directory.path()));
+    let data = directory.path().join("data");
+    give_away(&directory.path().join("out"), STRANGER);
+    let advice = format!("run `chown -R {}: {}` as root", name_of_stranger(), data.display());
+    let named = |name: &str| {
+        let what = format!("{} belongs to the user 0 (root)", data.join(name).display());
+        let what = what.replace("/ belongs", " belongs");
+        let before = bytes_below(&data);
+        for (command, code) in [("validate", 0), ("doctor", 1), ("run", 1)] {
+            let output = as_stranger(&[command, "-c", &path]);
+            let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(code), "{command}: {told}");
+            assert!(told.contains(&what) && told.contains(&advice), "{command}: {what}, {advice}: {told}");
+            assert!(!told.contains("can be written\n"), "{command}: {told}");
+        }
+        assert!(bytes_below(&data) == before, "something was changed");
+    };
+    let give = |name: &str| chown(data.join(name), Some(STRANGER), Some(STRANGER)).expect("root may");
+    named("");
+    give("");
+    named("lock");
+    give("lock");
+    named("manifest");
+    give("manifest");
+    named("wal");
+    give_away(&data.join("wal"), STRANGER);
+    named("dlq");
+    // A copy that root made is nobody's business.
+    fs::write(data.join("manifest.bak"), "").expect("root may");
+    fs::set_permissions(data.join("manifest.bak"), fs::Permissions::from_mode(0o600)).expect("permissions");
+    for name in ["dlq", "outputs", "inputs"].map(|name| data.join(name)).iter().filter(|path| path.exists()) {
+        give_away(name, STRANGER);
+    }
+    let output = as_stranger(&["run", "-c", &path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&as_stranger(&["doctor", "-c", &path]).stdout).contains("data can be written\n"));
+}
+
+fn name_of_stranger() -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let line = users.lines().find(|line| line.split(':').nth(2) == Some("65534")).unwrap_or("65534:");
+    line.split(':').next().unwrap_or_default().to_owned()
+}
+
+/// Who is not Tailwater's user is not told first to run it as another one.
+#[test]
+fn directory_of_somebody_else_is_to_be_left_to_him() {
+    if !is_root() {
+        eprintln!("not checked: a data directory of another user, which needs root");
+        return;
+    }
+    let directory = of_a_service();
+    let path = written(directory.path(), "c.yaml", &configuration(directory.path()));
+    let told = text(&tailwater(&["run", "-c", &path]).stderr);
+    let (elsewhere, other) = (told.find("set `data_dir` to"), told.find("is the one made for Tailwater, run it as"));
+    assert!(elsewhere.is_some() && elsewhere < other, "{told}");
 }
 
 /// `chmod go-w /tmp` would break the host.

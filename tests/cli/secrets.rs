@@ -42,7 +42,7 @@ fn literal_secret_in_a_readable_file_is_told() {
         assert!(!told.contains("hunter"), "{told}");
         if is_told {
             assert!(
-                told.contains("this one and 1 more") && told.contains("chmod 0600") && told.contains("${NAME}"),
+                told.contains("this one and 1 more") && told.contains("chmod 0640") && told.contains("${NAME}"),
                 "{told}"
             );
             assert!(told.contains("c.yaml:6:"), "{told}");
@@ -106,7 +106,7 @@ fn readable_private_key_is_told() {
         let (code, told) = validated(&outputs, 0o600);
         assert_eq!(code, Some(0), "{told}");
         assert_eq!(told.contains("every user can read the private key"), is_told, "{mode:o}: {told}");
-        assert_eq!(told.contains("chmod 0600"), is_told, "{told}");
+        assert_eq!(told.contains("chmod 0640"), is_told, "{told}");
     }
 }
 

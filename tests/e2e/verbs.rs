@@ -67,6 +67,22 @@ fn windows_end_without_new_events_and_at_the_stop() {
 }
 
 #[test]
+fn events_beyond_a_rate_have_a_reason_of_their_own() {
+    let case = Case::new("throttled");
+    let config = configure(&case, "[{throttle: {rate: 1, per: 1d, burst: 3}}]");
+    append(&case, &"{\"svc\":\"a\"}\n".repeat(100));
+    let mut product = Product::start(&case, &config);
+    product.expect("throttle dropped events");
+    let of = |reason: &str| sum(case.admin_port, "tailwater_component_discarded_events_total", &[reason]);
+    wait_for("the events", || match (of("reason=\"throttled\"")?, of("reason=\"filtered\"")?) {
+        (97, 0) => Ok(()),
+        other => Err(format!("{other:?}; {}", product.state())),
+    });
+    product.terminate();
+    assert_eq!(events(&case.output()).len(), 3);
+}
+
+#[test]
 fn tables_are_read_again_when_they_change() {
     let case = Case::new("tables");
     let table = case.write("hosts.csv", b"name,team\na,one\n");

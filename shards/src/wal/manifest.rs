@@ -41,8 +41,11 @@ impl<D: Disk> DataDirectory<D> {
     /// Opens the directory for an engine, creates it if missing, and locks it. Blocks.
     pub fn open(disk: D, root: &Path) -> Result<DataDirectory<D>, WalError> {
         disk.create_dir_all(&root.join("wal")).map_err(|error| {
-            let reason =
-                format!("the data directory cannot be created ({error}): set data_dir to a writable directory");
+            let what = if disk.stat(root).is_ok() { "written" } else { "created" };
+            let reason = format!(
+                "the data directory cannot be {what} ({error}): give it to the user that runs Tailwater, or set data_dir to a \
+                 writable directory"
+            );
             WalError::Unusable { path: root.to_path_buf(), reason }
         })?;
         let lock_path = lock_path(root);

@@ -30,7 +30,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(queue) = super::queue(&arguments.place)? else { return Ok(Exit::Configuration) };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let terminal = io::stdout().is_terminal();
-    let mut left = arguments.limit.unwrap_or(u64::MAX);
+    let most = arguments.limit.unwrap_or(u64::MAX);
+    let mut left = most;
     queue.letters(|_, kept| {
         let old = arguments.since.is_some_and(|since| since.is_after(kept));
         if left > 0 && !old && arguments.choice.takes(&kept.letter) {
@@ -41,6 +42,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         Ok(left > 0)
     })?;
     out.flush().map_err(gone)?;
+    if left == most {
+        arguments.choice.tell_of_unknown(&queue)?;
+    }
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,9 @@
 //! Selects dead letters for a command.
 
+use super::super::output;
+use super::Queue;
 use clap::Args;
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tailwater_shards::dlq::{DeadLetter, KeptLetter};
 
@@ -22,6 +25,27 @@ impl Choice {
     pub fn takes(&self, letter: &DeadLetter<'_>) -> bool {
         self.component.as_ref().is_none_or(|name| name == letter.component)
             && self.reason.as_ref().is_none_or(|text| letter.reason.contains(text.as_str()))
+    }
+}
+
+/// The most components that are named.
+const NAMED_MAX: usize = 20;
+
+impl Choice {
+    /// After nothing was selected: says which components have letters, if the one that was asked for has none.
+    pub fn tell_of_unknown(&self, queue: &Queue) -> anyhow::Result<()> {
+        let Some(asked) = &self.component else { return Ok(()) };
+        let mut names = BTreeSet::new();
+        queue.letters(|_, kept| {
+            names.insert(kept.letter.component.to_owned());
+            Ok(names.len() < NAMED_MAX && !names.contains(asked))
+        })?;
+        if names.is_empty() || names.contains(asked) {
+            return Ok(());
+        }
+        let names: Vec<String> = names.into_iter().collect();
+        output::complain(&format!("note: no dead letter is of `{asked}`; there are some of: {}\n", names.join(", ")));
+        Ok(())
     }
 }
 

@@ -32,12 +32,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             letters += u64::from(wanted(kept));
             Ok(true)
         })?;
+        if letters == 0 {
+            arguments.choice.tell_of_unknown(&queue)?;
+        }
         output::complain(&format!("{} would be removed; add --yes to confirm\n", counted(letters, "letter")));
         return Ok(Exit::Usage);
     }
     let claim = queue.claim(wanted)?;
     let letters = claim.letters;
     claim.finish()?;
+    if letters == 0 {
+        arguments.choice.tell_of_unknown(&queue)?;
+    }
     output::print(&format!("{} removed\n", counted(letters, "letter")))?;
     Ok(Exit::Done)
 }

@@ -88,6 +88,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     left.report(&queue);
     if targets.is_empty() {
+        arguments.choice.tell_of_unknown(&queue)?;
         output::print("no letters to replay\n")?;
         return Ok(Exit::Done);
     }
@@ -97,10 +98,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         letter.kind == ComponentKind::Output && arguments.choice.takes(letter) && known
     })?;
     if let Some(name) = writes_files(plan, &targets, claim.engine_runs) {
+        let others = others(plan, &targets, claim.engine_runs);
         claim.give_back()?;
         output::complain(&format!(
             "error: the output `{name}` writes files that a running Tailwater or its write-ahead log keeps track of: the next \
-             start would cut off what a replay adds; name another output with --output, such as a `file` output that is in no \
+             start would cut off what a replay adds; {others}name another output with --output, such as a `file` output that is in no \
              pipeline, while Tailwater is stopped (docs/dead-letters.md, \"Put dead letters into a file\")\n"
         ));
         return Ok(Exit::Failed);
@@ -146,13 +148,26 @@ impl Left {
     }
 }
 
+/// Whether the replay must not write the files of an output.
+fn is_kept_track_of(plan: &Plan, output: usize, engine_runs: bool) -> bool {
+    let output = &plan.outputs[output];
+    output.settings.type_name() == WRITES_FILES && (engine_runs || output.used)
+}
+
 /// A target whose files the replay must not write.
 fn writes_files<'a>(plan: &'a Plan, targets: &[usize], engine_runs: bool) -> Option<&'a str> {
-    let writes = |&&output: &&usize| {
-        let output = &plan.outputs[output];
-        output.settings.type_name() == WRITES_FILES && (engine_runs || output.used)
-    };
-    targets.iter().find(writes).map(|&output| plan.outputs[output].name.as_str())
+    let found = targets.iter().find(|output| is_kept_track_of(plan, **output, engine_runs));
+    found.map(|&output| plan.outputs[output].name.as_str())
+}
+
+/// How to replay the letters of the other targets, as the beginning of a list of choices; empty if there are none.
+fn others(plan: &Plan, targets: &[usize], engine_runs: bool) -> String {
+    let others = targets.iter().filter(|output| !is_kept_track_of(plan, **output, engine_runs));
+    let all: Vec<String> = others.map(|&output| format!("`--component {}`", plan.outputs[output].name)).collect();
+    match all.is_empty() {
+        true => String::new(),
+        false => format!("replay the letters of the other outputs with {}, or ", all.join(" and then ")),
+    }
 }
 
 fn send(plan: &Plan, claim: Claim, jobs: Vec<Job>) -> anyhow::Result<Exit> {

@@ -8,7 +8,7 @@ state() { systemctl show tailwater -p ActiveState -p Result -p ExecMainStatus | 
 install -m 755 /case/tailwater /usr/bin/tailwater
 getent group adm systemd-journal >/dev/null || groupadd -f --system adm && groupadd -f --system systemd-journal
 id tailwater >/dev/null 2>&1 ||
-    useradd --system --user-group --no-create-home --home-dir /var/lib/tailwater --shell /usr/sbin/nologin tailwater
+    useradd --system --user-group --groups adm,systemd-journal --no-create-home --home-dir /var/lib/tailwater --shell /usr/sbin/nologin tailwater
 install -D -m 640 -g tailwater /case/tailwater.yaml /etc/tailwater/tailwater.yaml
 install -m 644 /case/tailwater.service /etc/systemd/system/tailwater.service
 rm -rf /var/lib/tailwater /var/log/tailwater

@@ -122,7 +122,9 @@ pub fn explain(what: &str, path: &Path, error: &io::Error) -> String {
     let hint = match error.kind() {
         _ if let Some(link) = link => instead_of(link),
         ErrorKind::PermissionDenied => "grant the user that runs tailwater write permission there",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space there, or lower `rotate.keep`",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free space there, or keep fewer or smaller files (`rotate`)"
+        }
         ErrorKind::FileTooLarge => "raise the limit of file sizes (ulimit -f, LimitFSIZE), or lower `rotate.bytes`",
         ErrorKind::ReadOnlyFilesystem => "mount the file system writable, or choose another `path`",
         ErrorKind::WouldBlock => "use separate files for each output and process; retrying",
