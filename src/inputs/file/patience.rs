@@ -27,7 +27,7 @@ use tailwater_shards::env::{Disk, Env, Monotonic, Pool};
 /// How long others wait for a job.
 #[derive(Clone, Copy)]
 pub enum Limit {
-    /// Until a part of it takes longer than this.
+    /// Until a part of it takes longer than this, or all of them twice as long.
     Part(Duration),
     /// Until it makes no step for so long.
     Step(Duration),
@@ -65,6 +65,9 @@ const NAMES_MAX: usize = 4;
 
 /// How long it is remembered that a path was slow.
 const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Number of slow paths with which their tree is slow.
+const SLOW_IN_TREE: usize = 2;
 
 /// Number of paths that are remembered.
 const REMEMBERED_MAX: usize = 100;
@@ -252,10 +255,25 @@ impl<E: Env> Patience<E> {
         self.all.borrow().iter().any(|one| one.path == path && one.state == State::Slow)
     }
 
-    /// Whether a path answered late not long ago: then nobody waits for it.
+    /// Whether a path answered late not long ago, or several in its tree did: then nobody waits for it.
     pub fn was_slow(&self, path: &Path) -> bool {
+        let is_it = |one: &Aside| one.path == path && matches!(one.state, State::Answered(_));
+        self.all.borrow().iter().any(is_it) || self.count_in_tree(path, |_| true) >= SLOW_IN_TREE
+    }
+
+    /// Whether so many calls in the tree of a path take long that nothing else is tried there beside them.
+    pub fn is_tree_busy(&self, path: &Path) -> bool {
+        self.count_in_tree(path, |state| state == State::Slow) >= SLOW_IN_TREE
+    }
+
+    /// Number of paths in the tree of `path` that are left alone, or were not long ago.
+    fn count_in_tree(&self, path: &Path, is_counted: impl Fn(State) -> bool) -> usize {
         let all = self.all.borrow();
-        all.iter().any(|one| one.path == path && matches!(one.state, State::Answered(_)))
+        if all.len() < SLOW_IN_TREE {
+            return 0;
+        }
+        let Some(tree) = self.tree_of(&path.join("name")) else { return 0 };
+        all.iter().filter(|one| is_counted(one.state) && one.path.starts_with(&tree)).count()
     }
 
     /// The names in a directory at which nothing is to be tried now.
@@ -282,6 +300,7 @@ impl<E: Env> Patience<E> {
         let (most, mut before) = match limit {
             Limit::Part(most) | Limit::Step(most) => (most, 0),
         };
+        let mut has_begun = false;
         loop {
             if self.is_over_within(&mut job, most).await {
                 return (mem::take(&mut lock(&shared.parts).done), None);
@@ -291,7 +310,8 @@ impl<E: Env> Patience<E> {
                 Limit::Part(_) => parts.done.len() as u64,
                 Limit::Step(_) => shared.steps.count(),
             };
-            let is_slow = parts.has_begun && mem::replace(&mut before, now) == now;
+            let had_begun = mem::replace(&mut has_begun, parts.has_begun) && matches!(limit, Limit::Part(_));
+            let is_slow = parts.has_begun && (mem::replace(&mut before, now) == now || had_begun);
             if !is_slow {
                 continue;
             }

@@ -94,6 +94,8 @@ pub(in super::super) struct State {
     pub(super) hanging: BTreeSet<PathBuf>,
     /// Directories whose names are not listed for now.
     pub(super) unlisted: BTreeSet<PathBuf>,
+    /// How many of them may be listed nevertheless.
+    pub(super) lists_let_pass: u64,
     pub(super) hanging_changes: u64,
     pub(super) closed_in_tasks: BTreeSet<String>,
     /// Pages that are not in memory.
@@ -130,6 +132,7 @@ impl State {
             blocked: BTreeSet::new(),
             hanging: BTreeSet::new(),
             unlisted: BTreeSet::new(),
+            lists_let_pass: 0,
             hanging_changes: 0,
             closed_in_tasks: BTreeSet::new(),
             absent: BTreeSet::new(),

@@ -127,7 +127,7 @@ struct Home<'a, E: Env> {
     sweep: VecDeque<PathBuf>,
     /// Whether all are to be checked after that.
     sweep_again: bool,
-    /// Directories with many names that are to be checked.
+    /// Directories with many names, or that are slow, that are to be checked.
     large: sweep::Large,
     files: HashMap<FileId, Known>,
     by_inode: HashMap<Inode, FileId>,

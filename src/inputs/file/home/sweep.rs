@@ -2,7 +2,8 @@
 //!
 //! Guarantees: a directory is watched before it is listed. A scan that has begun reaches every directory, in parts between which
 //! other work is done. Trees take turns, and so do the directories with events: those with few names come first, so nobody waits for
-//! the many names or directories of somebody else. Directories with many names are listed one at a time while everything else goes on.
+//! the many names or directories of somebody else. Directories with many names, and slow ones, are listed one at a time in each tree while
+//! everything else goes on.
 //! Does not apply what was found (see [`super::directories`]).
 
 use super::super::discover::{self, Checked, Look, Request, Scope, Stamp};
@@ -26,6 +27,9 @@ const LISTED_DIRECTORIES_MAX: usize = 64;
 /// Number of directories that are checked before other work is done, and of those with many names.
 const SWEEP_MAX: usize = 250;
 const LARGE_MAX: usize = 16;
+
+/// Number of trees in which such directories are looked at at a time.
+const BUSY_MAX: usize = 8;
 
 /// Number of directories that are checked first after events were lost. The rest of each turn is for a scan that goes on.
 const FIRST_MAX: usize = SWEEP_MAX / 4;
@@ -58,7 +62,9 @@ impl<E: Env> Home<'_, E> {
         let some = self.sweep.len().min(SWEEP_MAX);
         let all: Vec<PathBuf> = self.sweep.drain(..some).collect();
         let (large, others): (Vec<PathBuf>, Vec<PathBuf>) = all.into_iter().partition(|path| self.is_large(path));
-        large.into_iter().for_each(|path| self.large.add(path));
+        for path in large {
+            self.large.add(self.patterns.tree_of_directory(&path), path);
+        }
         let requests: Vec<Request> = others.into_iter().filter_map(|path| self.request(path)).collect();
         if !requests.is_empty() {
             self.look(requests).await;
@@ -67,30 +73,41 @@ impl<E: Env> Home<'_, E> {
 
     /// Whether listing a directory may take so long that others do not wait for it. The first scan waits for all.
     fn is_large(&self, path: &Path) -> bool {
-        self.scanned && self.directories.get(path).is_some_and(|one| one.size() > LISTED_NAMES_MAX as u64)
+        let has_many = || self.directories.get(path).is_some_and(|one| one.size() > LISTED_NAMES_MAX as u64);
+        self.scanned && (has_many() || self.owner.patience.was_slow(path))
     }
 
-    /// Checks directories with many names until one of them takes a while.
+    /// Later checks a directory in any case, beside everything else.
+    fn look_later(&mut self, path: PathBuf) {
+        if let Some(directory) = self.directories.get_mut(&path) {
+            directory.stamp = None;
+            let tree = self.patterns.tree_of_directory(&path);
+            self.large.add(tree, path);
+        }
+    }
+
+    /// Checks directories with many names, or that are slow, one in each tree, until one of them takes a while.
     pub(super) async fn look_at_large(&mut self) {
         for _ in 0..LARGE_MAX {
-            if self.is_listing() {
-                return;
-            }
-            let Some(path) = self.large.take() else { return };
+            let busy = self.busy_trees();
+            let Some(path) = self.large.take(&busy) else { return };
             if let Some(request) = self.request(path) {
                 self.look_within(BRIEF, vec![request]).await;
             }
         }
     }
 
-    /// Whether a directory with many names is being listed.
-    fn is_listing(&self) -> bool {
-        self.large.current.as_ref().is_some_and(|path| self.owner.patience.is_slow(path))
+    /// Trees in which such a directory is being looked at.
+    fn busy_trees(&mut self) -> HashSet<PathBuf> {
+        let patience = &self.owner.patience;
+        self.large.current.retain(|_, path| patience.is_slow(path));
+        self.large.current.keys().cloned().collect()
     }
 
     /// Whether directories with many names can be checked now.
-    pub(super) fn has_large(&self) -> bool {
-        !self.large.waiting.is_empty() && !self.is_listing()
+    pub(super) fn has_large(&mut self) -> bool {
+        let busy = self.busy_trees();
+        self.large.next(&busy).is_some()
     }
 
     /// A look at a directory, as far as it has changed.
@@ -189,7 +206,10 @@ impl<E: Env> Home<'_, E> {
             self.look_within(SLOW, others).await;
         }
         for request in slow {
-            self.look_within(BRIEF, vec![request]).await;
+            match self.scanned && self.owner.patience.is_tree_busy(&request.directory) {
+                true => self.look_later(request.directory),
+                false => self.look_within(BRIEF, vec![request]).await,
+            }
         }
     }
 
@@ -263,27 +283,35 @@ impl<E: Env> Home<'_, E> {
     }
 }
 
-/// Directories with many names that are to be checked, in the order in which scans reached them.
+/// Directories with many names, or that are slow, that are to be checked, in the order in which scans reached them. One in each tree is
+/// looked at at a time, so none waits for those of others.
 #[derive(Default)]
 pub(super) struct Large {
-    waiting: VecDeque<PathBuf>,
+    /// With their trees.
+    waiting: VecDeque<(PathBuf, PathBuf)>,
     all: HashSet<PathBuf>,
-    /// The one that was checked last.
-    current: Option<PathBuf>,
+    /// The one that was checked last in each tree.
+    current: HashMap<PathBuf, PathBuf>,
 }
 
 impl Large {
-    fn add(&mut self, path: PathBuf) {
+    fn add(&mut self, tree: PathBuf, path: PathBuf) {
         if self.all.insert(path.clone()) {
-            self.waiting.push_back(path);
+            self.waiting.push_back((tree, path));
         }
     }
 
-    fn take(&mut self) -> Option<PathBuf> {
-        let next = self.waiting.pop_front()?;
-        self.all.remove(&next);
-        self.current = Some(next.clone());
-        Some(next)
+    /// The place of the next one that is in none of these trees. None if too many are looked at.
+    fn next(&self, busy: &HashSet<PathBuf>) -> Option<usize> {
+        let has_place = busy.len() < BUSY_MAX;
+        self.waiting.iter().position(|(tree, _)| !busy.contains(tree)).filter(|_| has_place)
+    }
+
+    fn take(&mut self, busy: &HashSet<PathBuf>) -> Option<PathBuf> {
+        let (tree, path) = self.waiting.remove(self.next(busy)?)?;
+        self.all.remove(&path);
+        self.current.insert(tree, path.clone());
+        Some(path)
     }
 
     /// Whether none waits.

@@ -206,3 +206,40 @@ fn files_of_an_earlier_run_in_a_directory_that_hangs_continue_when_it_answers() 
         assert_eq!(world.lost(Lost::Deleted), 0);
     });
 }
+
+/// A stranger mounts a file system that takes its time for each of his directories, and always answers.
+#[test]
+fn tree_that_is_slow_delays_no_other() {
+    check(&["/log/**/*.log"], |world| {
+        let slow: Vec<String> = (0..12).map(|number| format!("/log/eve/{number}")).collect();
+        slow.iter().for_each(|directory| make(world, &[directory]));
+        make(world, &["/log/app"]);
+        world.start();
+        world.wait(5);
+        let disk = world.simulation.disk().clone();
+        slow.iter().for_each(|directory| disk.hang_lists(Path::new(directory), true));
+        let log = world.log.clone();
+        for round in 0..20 {
+            slow.iter().for_each(|directory| world.append(&format!("{directory}/{round}.log"), "slow\n"));
+            let line = format!("other {round}");
+            world.append(&format!("/log/app/{round}.log"), &format!("{line}\n"));
+            let waited = (0..60).find(|step| {
+                world.simulation.run_for(Duration::from_millis(500));
+                if step % 3 == 2 {
+                    disk.let_a_list_pass();
+                }
+                log.borrow().lines.contains(&line)
+            });
+            let most = if round < 5 { 20 } else { 3 };
+            assert!(
+                waited.is_some_and(|steps| steps <= most),
+                "seed {}, round {round}: {waited:?}",
+                world.simulation.seed()
+            );
+        }
+        slow.iter().for_each(|directory| disk.hang_lists(Path::new(directory), false));
+        world.wait(30);
+        let read = log.borrow().lines.iter().filter(|line| *line == "slow").count();
+        assert_eq!(read, 12 * 20, "seed {}", world.simulation.seed());
+    });
+}
