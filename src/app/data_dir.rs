@@ -43,7 +43,12 @@ pub fn objection(path: &Path) -> Option<Objection> {
     Trusted::own().objection(path)
 }
 
-/// The same for a command that only checks. It may run as another user than the service, so it says how to check as that one.
+/// How others could change the directory: a part of that.
+pub fn exposure(path: &Path) -> Option<Objection> {
+    Trusted::own().exposure(path)
+}
+
+/// [`objection`] for a command that only checks. It may run as another user than the service, so it says how to check as that one.
 pub fn objection_to_check(path: &Path) -> Option<Objection> {
     let Objection { what, help } = objection(path)?;
     let help = match keeper(path) {
@@ -142,6 +147,10 @@ impl Trusted {
     }
 
     fn objection(self, path: &Path) -> Option<Objection> {
+        self.exposure(path).or_else(|| self.unwritable(path))
+    }
+
+    fn exposure(self, path: &Path) -> Option<Objection> {
         let elsewhere = "set `data_dir` to a directory that only the user that runs Tailwater can write to";
         let whole = std::path::absolute(path).ok()?;
         for name in whole.ancestors() {
@@ -171,7 +180,7 @@ impl Trusted {
                 format!("{who} write to it (its mode is {:04o}) and so change everything in it", found.mode() & 0o7777);
             return Some(Objection { what, help: or_closing(elsewhere, path, path) });
         }
-        let Some((name, owner)) = self.strangers_name(path) else { return self.unwritable(path) };
+        let (name, owner) = self.strangers_name(path)?;
         let what = format!("{} belongs to the user {}", name.display(), users::shown(owner));
         let help = format!(
             "check what it is; if it is Tailwater's, give it to the user {}, or {elsewhere}",

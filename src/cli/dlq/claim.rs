@@ -263,7 +263,7 @@ fn refuse_of_others(root: &Path) -> anyhow::Result<()> {
             advice::again_as(owner, root)
         );
     }
-    if let Some(data_dir::Objection { what, help }) = data_dir::objection(root) {
+    if let Some(data_dir::Objection { what, help }) = data_dir::exposure(root) {
         anyhow::bail!("the data directory {shown}: {what}; nothing was changed; {help}");
     }
     Ok(())
