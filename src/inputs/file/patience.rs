@@ -66,8 +66,9 @@ const NAMES_MAX: usize = 4;
 /// How long it is remembered that a path was slow.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Number of slow paths with which their tree is slow.
+/// Number of paths with which their tree is slow, if each takes this long. A directory with very many names takes less.
 const SLOW_IN_TREE: usize = 2;
+const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// Number of paths that are remembered.
 const REMEMBERED_MAX: usize = 100;
@@ -165,6 +166,8 @@ type Job = Pin<Box<dyn Future<Output = ()>>>;
 pub struct Late<T> {
     work: Arc<Work<T>>,
     job: Job,
+    /// Whether others waited for it for [`SLOW_AFTER`] or more.
+    took_long: bool,
 }
 
 impl<T> Late<T> {
@@ -182,6 +185,8 @@ struct Aside {
     /// How often this path was tried while it hung.
     tries: usize,
     is_told: bool,
+    /// Whether it took [`SLOW_AFTER`] or more.
+    took_long: bool,
     state: State,
 }
 
@@ -258,22 +263,28 @@ impl<E: Env> Patience<E> {
     /// Whether a path answered late not long ago, or several in its tree did: then nobody waits for it.
     pub fn was_slow(&self, path: &Path) -> bool {
         let is_it = |one: &Aside| one.path == path && matches!(one.state, State::Answered(_));
-        self.all.borrow().iter().any(is_it) || self.count_in_tree(path, |_| true) >= SLOW_IN_TREE
+        let now = self.env.now();
+        let takes_long = |one: &Aside| match one.state {
+            State::Slow => one.took_long || now.since(one.since) >= SLOW_AFTER,
+            State::Hangs(_) => true,
+            State::Answered(_) => one.took_long,
+        };
+        self.all.borrow().iter().any(is_it) || self.count_in_tree(path, takes_long) >= SLOW_IN_TREE
     }
 
     /// Whether so many calls in the tree of a path take long that nothing else is tried there beside them.
     pub fn is_tree_busy(&self, path: &Path) -> bool {
-        self.count_in_tree(path, |state| state == State::Slow) >= SLOW_IN_TREE
+        self.count_in_tree(path, |one| one.state == State::Slow) >= SLOW_IN_TREE
     }
 
-    /// Number of paths in the tree of `path` that are left alone, or were not long ago.
-    fn count_in_tree(&self, path: &Path, is_counted: impl Fn(State) -> bool) -> usize {
+    /// Number of such paths in the tree of `path`.
+    fn count_in_tree(&self, path: &Path, is_counted: impl Fn(&Aside) -> bool) -> usize {
         let all = self.all.borrow();
         if all.len() < SLOW_IN_TREE {
             return 0;
         }
         let Some(tree) = self.tree_of(&path.join("name")) else { return 0 };
-        all.iter().filter(|one| is_counted(one.state) && one.path.starts_with(&tree)).count()
+        all.iter().filter(|one| is_counted(one) && one.path.starts_with(&tree)).count()
     }
 
     /// The names in a directory at which nothing is to be tried now.
@@ -319,7 +330,7 @@ impl<E: Env> Patience<E> {
                 parts.waiting = Waiting::Late;
                 let done = mem::take(&mut parts.done);
                 drop(parts);
-                return (done, Some(Late { work: shared, job }));
+                return (done, Some(Late { work: shared, job, took_long: most >= SLOW_AFTER }));
             }
             drop(parts);
             self.tell_of_limit(&shared.steps.path());
@@ -377,14 +388,22 @@ impl<E: Env> Patience<E> {
         let since = self.env.now();
         let mut all = self.all.borrow_mut();
         all.retain(|one| one.path != path || !matches!(one.state, State::Answered(_)));
-        all.push(Aside { number, path, since, tries: 0, is_told: false, state: State::Slow });
+        all.push(Aside {
+            number,
+            path,
+            since,
+            tries: 0,
+            is_told: false,
+            took_long: late.took_long,
+            state: State::Slow,
+        });
         drop(all);
         let patience = self.clone();
         self.env.spawn("slow files", async move { patience.watch_over(number, late, take).await });
     }
 
     async fn watch_over<T: Send + 'static>(self: &Rc<Self>, number: u64, late: Late<T>, take: impl FnOnce(Option<T>)) {
-        let Late { work, mut job } = late;
+        let Late { work, mut job, .. } = late;
         let (mut take, mut silent, mut steps) = (Some(take), 0, work.steps.count());
         loop {
             let begun = self.env.now();
@@ -499,6 +518,7 @@ impl<E: Env> Patience<E> {
         let Some(at) = all.iter().position(|one| one.number == number) else { return };
         let (took, is_told, path) = (now.since(all[at].since), all[at].is_told, all[at].path.clone());
         all[at].state = State::Answered(now.after(REMEMBERED));
+        all[at].took_long |= took >= SLOW_AFTER;
         // What hung there before may never answer, for example on a file system that was replaced.
         let is_earlier = |one: &Aside| one.path == path && one.number < number && matches!(one.state, State::Hangs(_));
         all.iter_mut().filter(|one| is_earlier(one)).for_each(|one| one.state = State::Hangs(Some(now)));
