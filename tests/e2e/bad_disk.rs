@@ -65,7 +65,7 @@ fn read_only_data_directory_is_named() {
     if !is_root() {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o555)).expect("permissions");
     }
-    refused(&mut unprivileged(&case), &config, &[data.to_str().expect("UTF-8"), "permission denied"]);
+    refused(&mut unprivileged(&case), &config, &[data.to_str().expect("UTF-8"), "cannot write to it", "chown -r"]);
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("permissions");
 }
 

@@ -30,13 +30,17 @@ const ENCRYPT: &str = "
     die 'the key is still there' if open(my $f, '>', 'web/x.log');
 ";
 
-/// Perl: links with names of which four fill a block, until there is no place for `x.log`.
+/// Perl: links with names of which four fill a block, until there is no place for `x.log`. A file has 65,000 names at most, and how many are
+/// needed depends on the secret of the directory's hash.
 const FILL_INDEX: &str = "
     my ($n, $first) = (0, sprintf('web/%0244d', 0));
     open(my $f, '>', $first) or die $!;
     close $f;
     while (1) {
-        link($first, sprintf('web/%0244d', ++$n)) for 1 .. 500;
+        for (1 .. 500) {
+            my $name = sprintf('web/%0244d', ++$n);
+            link($first, $name) or (open(my $next, '>', $name) and $first = $name);
+        }
         last unless open(my $x, '>', 'web/x.log');
         close $x;
         unlink 'web/x.log' or die $!;
