@@ -62,14 +62,23 @@ totals() {
          END { printf "%d %d %d %d\n", p, f, n, u }' "$1"
 }
 
+# Test binaries know where their sources are. Clones share the build folder, so what another one built is built again.
+build_here() {
+    local mark="$CARGO_TARGET_DIR/.clone"
+    mkdir -p "$CARGO_TARGET_DIR"
+    [ "$(cat "$mark" 2>/dev/null)" = "$PWD" ] && return
+    grep -rlZ --include='*.rs' CARGO_MANIFEST_DIR src shards tests perf bench | xargs -0 touch
+    printf '%s\n' "$PWD" >"$mark"
+}
+
 main() {
     install_packages
     install_rust
+    build_here
     [ "${1:-}" = "--install-only" ] && return
     # Tests would install the servers that they need themselves. Installing them here means that no test waits for a download.
     say "installing the servers that tests use"
     bash tests/services/install.sh opensearch nginx elasticsearch || say "installation failed: the tests that need the server will fail"
-    mkdir -p "$CARGO_TARGET_DIR"
     say "building the release binary in $CARGO_TARGET_DIR"
     cargo build --release --locked
     # The end-to-end tests use the same binary as users.
