@@ -4,8 +4,7 @@
 //! at most [`OF_OWNER`], [`OF_TREE`] or [`OF_DIRECTORY`] times the bytes that remain free. So each one that is at its limit leaves
 //! room for the next one, whatever their number, and whoever holds nothing may use all that is free. A user who holds little has room
 //! also where somebody else filled a tree or directory. Nothing has to be configured, and a host with a single user can use nearly
-//! everything. Memory grows with the number of those that hold something, and each
-//! holds bytes.
+//! everything. Memory grows with the number of those that hold something, and each holds bytes.
 //!
 //! All inputs of a process share one room. Does not know files, and does not decide what happens to what has no room.
 

@@ -3,7 +3,8 @@
 //! Guarantees: no component and no source can use all of the queue. What one may hold depends on what is free: a component at
 //! most [`SHARE_OF_FREE`] times the bytes that remain free, and a source at most half of the bytes that its component may still
 //! use. So each one that waits leaves space for the next one. Whoever holds nothing may store a letter if the queue has
-//! space for it, and a source that holds little has space of its own when the share of its component is used up. Counts what the segments on disk hold, also those of earlier starts.
+//! space for it, and a source that holds little has space of its own when the share of its component is used up. Counts what the
+//! segments on disk hold, also those of earlier starts.
 //!
 //! Bounded: a segment distinguishes [`SOURCES_OF_SEGMENT_MAX`] sources; the letters of all others count as those of one. Does
 //! not read files, and does not decide what happens to a letter that is not admitted: the store does.
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// of the rest, and so on. The first source of a component can use two fifths of the queue, the next one two fifths of that.
 pub const SHARE_OF_FREE: u64 = 2;
 
-/// The same for a component that is over its share, of sources that hold little, because others used what was free.
+/// The same for letters of sources that hold little: others may have used the share of their component.
 const SHARE_FOR_FEW: u64 = 8 * SHARE_OF_FREE;
 
 /// Which part of what is free such a source may hold.

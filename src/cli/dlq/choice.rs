@@ -26,12 +26,7 @@ impl Choice {
         self.component.as_ref().is_none_or(|name| name == letter.component)
             && self.reason.as_ref().is_none_or(|text| letter.reason.contains(text.as_str()))
     }
-}
 
-/// The most components that are named.
-const NAMED_MAX: usize = 20;
-
-impl Choice {
     /// After nothing was selected: says which components have letters, if the one that was asked for has none.
     pub fn tell_of_unknown(&self, queue: &Queue) -> anyhow::Result<()> {
         let Some(asked) = &self.component else { return Ok(()) };
@@ -48,6 +43,9 @@ impl Choice {
         Ok(())
     }
 }
+
+/// The most components that are named.
+const NAMED_MAX: usize = 20;
 
 /// A time: a date and time, or how long ago it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -260,7 +260,7 @@ impl<E: Env> Patience<E> {
         self.all.borrow().iter().any(|one| one.path == path && one.state == State::Slow)
     }
 
-    /// Whether a path answered late not long ago, or several in its tree did: then nobody waits for it.
+    /// Whether a directory answered late not long ago, or several paths in its tree did: then nobody waits for it.
     pub fn was_slow(&self, path: &Path) -> bool {
         let is_it = |one: &Aside| one.path == path && matches!(one.state, State::Answered(_));
         let now = self.env.now();
@@ -272,18 +272,18 @@ impl<E: Env> Patience<E> {
         self.all.borrow().iter().any(is_it) || self.count_in_tree(path, takes_long) >= SLOW_IN_TREE
     }
 
-    /// Whether so many calls in the tree of a path take long that nothing else is tried there beside them.
+    /// Whether so many calls in the tree of a directory take long that nothing else is tried there beside them.
     pub fn is_tree_busy(&self, path: &Path) -> bool {
         self.count_in_tree(path, |one| one.state == State::Slow) >= SLOW_IN_TREE
     }
 
-    /// Number of such paths in the tree of `path`.
+    /// Number of such paths in the tree of a directory.
     fn count_in_tree(&self, path: &Path, is_counted: impl Fn(&Aside) -> bool) -> usize {
         let all = self.all.borrow();
         if all.len() < SLOW_IN_TREE {
             return 0;
         }
-        let Some(tree) = self.tree_of(&path.join("name")) else { return 0 };
+        let Some(tree) = self.tree_of(path) else { return 0 };
         all.iter().filter(|one| is_counted(one) && one.path.starts_with(&tree)).count()
     }
 
@@ -450,7 +450,8 @@ impl<E: Env> Patience<E> {
             .collect();
         let beside = others.iter().filter(|other| other.parent() == path.parent()).count();
         let above = path.parent().filter(|_| beside + 1 >= NAMES_MAX).map(Path::to_path_buf);
-        let tree = self.tree_of(&path).filter(|tree| others.iter().any(|other| other.starts_with(tree)));
+        let tree = path.parent().and_then(|directory| self.tree_of(directory));
+        let tree = tree.filter(|tree| others.iter().any(|other| other.starts_with(tree)));
         let asked = above.filter(|above| tree.is_none() && self.is_base(above));
         let path = tree.unwrap_or(path);
         // What hung there before is not tried again on its own.
@@ -533,10 +534,9 @@ impl<E: Env> Patience<E> {
         self.patterns.bases.iter().any(|base| base.1 == directory)
     }
 
-    /// The directory that is set aside as a whole when it hangs in several places. What is above all patterns is none: they may lead to
-    /// several file systems there.
-    fn tree_of(&self, path: &Path) -> Option<PathBuf> {
-        let directory = path.parent()?;
+    /// The tree of a directory, which is set aside as a whole when it hangs in several places. What is above all patterns is in none:
+    /// they may lead to several file systems there.
+    fn tree_of(&self, directory: &Path) -> Option<PathBuf> {
         if !self.patterns.bases.iter().any(|base| directory.starts_with(&base.1)) {
             return None;
         }
