@@ -1,5 +1,5 @@
-//! A file system that never answers, below a directory that an input reads: a program that speaks the protocol of FUSE with the
-//! kernel and says nothing after the greeting.
+//! A file system that never answers, or slowly, below a directory that an input reads: a program that speaks the protocol of FUSE with
+//! the kernel and says nothing after the greeting, or everything late.
 
 use crate::case::Case;
 use crate::disks::{may_administrate, not_checked};
@@ -30,6 +30,81 @@ while not os.path.exists(sys.argv[2]):
     time.sleep(0.1)
 "#;
 
+/// Mounts a file system at the first argument with the files in the directory of the third one. Each call takes a second and a half.
+const LATE: &str = r#"
+import ctypes, os, struct, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(1, 9)  # It ends with the process that started it.
+source = sys.argv[3]
+names = sorted(os.listdir(source))
+fuse = os.open('/dev/fuse', os.O_RDWR)
+options = f'fd={fuse},rootmode=40000,user_id=65534,group_id=65534,allow_other'
+if libc.mount(b'late', sys.argv[1].encode(), b'fuse', 6, options.encode()) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+
+def content(node):
+    with open(os.path.join(source, names[node - 2]), 'rb') as file:
+        return file.read()
+
+def attributes(node):
+    is_root = node == 1
+    size = 0 if is_root else len(content(node))
+    mode = 0o40755 if is_root else 0o100644
+    return struct.pack('<6Q10I', node, size, 8, 1, 1, 1, 0, 0, 0, mode, 2 if is_root else 1, 65534, 65534, 0, 4096, 0)
+
+def names_from(place):
+    out = b''
+    for number, name in list(enumerate(names))[place:]:
+        entry = struct.pack('<QQII', number + 2, number + 1, len(name), 8) + name.encode()
+        out += entry + bytes(-len(entry) % 8)
+    return out
+
+def answer(request):
+    length, call, unique, node = struct.unpack('<IIQQ', request[:24])
+    body, error = b'', 0
+    if call in (2, 36, 42):
+        return
+    if call == 26:
+        body = struct.pack('<IIIIHHIIHHI', 7, 31, 65536, 0, 12, 12, 65536, 1, 0, 0, 0) + bytes(28)
+    else:
+        time.sleep(1.5)
+    if call == 1:
+        name = request[40:length].rstrip(b'\0').decode()
+        if name in names:
+            found = names.index(name) + 2
+            body = struct.pack('<QQQQII', found, 0, 0, 0, 0, 0) + attributes(found)
+        else:
+            error = 2
+    elif call == 3:
+        body = struct.pack('<QII', 0, 0, 0) + attributes(node)
+    elif call in (14, 27):
+        body = struct.pack('<QII', node, 1, 0)
+    elif call == 15:
+        _, offset, size = struct.unpack('<QQI', request[40:60])
+        body = content(node)[offset:offset + size]
+    elif call == 28:
+        _, offset = struct.unpack('<QQ', request[40:56])
+        body = names_from(offset)
+    elif call == 17:
+        body = struct.pack('<5Q4I', 0, 0, 0, 0, 0, 4096, 255, 4096, 0) + bytes(24)
+    elif call not in (18, 25, 26, 29, 34):
+        error = 38
+    os.write(fuse, struct.pack('<IiQ', 16 + len(body), -error, unique) + body)
+
+def serve():
+    while True:
+        try:
+            request = os.read(fuse, 1 << 20)
+        except OSError:
+            return
+        threading.Thread(target=answer, args=(request,), daemon=True).start()
+
+threading.Thread(target=serve, daemon=True).start()
+open(sys.argv[2] + '.ready', 'w').close()
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.1)
+"#;
+
 /// Whether this machine can have such a file system.
 fn may_hang(what: &str) -> bool {
     if !may_administrate(what) {
@@ -47,8 +122,12 @@ fn may_hang(what: &str) -> bool {
 
 /// A command of the product where a directory of the case is such a file system.
 fn command(case: &Case, verb: &str, config: &Path, at: &str, options: &str) -> Command {
+    command_with(SILENT, case, verb, config, at, options)
+}
+
+fn command_with(program: &str, case: &Case, verb: &str, config: &Path, at: &str, options: &str) -> Command {
     fs::create_dir_all(case.path(at)).expect("a directory");
-    case.write("silent.py", SILENT.as_bytes());
+    case.write("silent.py", program.as_bytes());
     let script = "mount --make-rprivate / && { python3 \"$0\" \"$1\" \"$2\" \"$3\" <&- >&- & } && \
                   while [ ! -e \"$2.ready\" ]; do kill -0 $! || exit 1; sleep 0.05; done; shift 3; exec \"$@\"";
     let mut command = Command::new("unshare");
@@ -178,4 +257,45 @@ fn checks_end_although_a_fixed_part_hangs() {
         assert_eq!(output.status.code(), Some(1), "{verb}: {said}");
         case.write("answer", b"");
     }
+}
+
+/// A user mounts a file system that answers late, and shares a tree with nobody.
+#[test]
+fn file_system_that_is_slow_delays_no_other_and_is_read() {
+    if !may_hang("a file system that is slow") {
+        return;
+    }
+    let case = Case::new("late");
+    let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/**/*.log").display());
+    let config = case.configure(&input, &case.json_output());
+    for directory in ["logs/app", "source"] {
+        fs::create_dir(case.path(directory)).expect("a directory");
+    }
+    for file in 0..4 {
+        case.write(&format!("source/{file}.log"), &block(file * 100 + 1, file * 100 + 100));
+    }
+    let source = case.path("source").display().to_string();
+    let command = &mut command_with(LATE, &case, "run", &config, "logs/late/mount", &source);
+    let mut product = Product::start_with(&case, command);
+    let mut written = 400;
+    let mut rounds = |number: u64| {
+        for _ in 0..number {
+            case.write(&format!("logs/app/{written}.log"), &block(written + 1, written + 100));
+            written += 100;
+            let last = format!(":{written:06},");
+            wait_for("the last line", || {
+                let delivered = fs::read(case.output()).unwrap_or_default();
+                memchr::memmem::find(&delivered, last.as_bytes()).map(drop).ok_or_else(|| last.clone())
+            });
+        }
+        written
+    };
+    rounds(3);
+    let begun = Instant::now();
+    let all = rounds(20);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let mut count = LineCount::of(case.output());
+    count.wait(all, &mut product);
+    product.finish(&case.output(), all);
+    case.write("answer", b"");
 }

@@ -150,7 +150,8 @@ impl SimEnv {
                 self.core.count_stuck(self.shard, pool, |stuck| *stuck += 1);
             }
             let before = self.disk.hanging_changes();
-            while self.disk.hanging_changes() == before {
+            self.core.sleep(HANGING).await;
+            while self.disk.hanging_changes() == before && !self.disk.is_slow() {
                 self.core.sleep(HANGING).await;
             }
         }

@@ -16,6 +16,7 @@
 mod archive;
 mod away;
 mod backwards;
+mod by_tree;
 mod content;
 mod copies;
 mod discover;

@@ -6,38 +6,41 @@
 //! checked on each tick, quiet ones every ten seconds. Ticks come every second, and less often while all files are quiet. Holds
 //! no lane: it may outlive the reader.
 
+mod afar;
 mod deleted;
 pub mod descriptors;
 mod generations;
 mod replaced;
+mod sides;
 mod successors;
 mod turns;
 mod unread;
 
 use super::StartAt;
+use super::by_tree::ByTree;
 use super::content::FileOf;
 use super::follow::{Farewell, Followed};
 use super::glimpse::{self, Glimpse};
 use super::home::Assignment;
-use super::identity::Inode;
 use super::notes::{Note, Notes};
-use super::patience::{Patience, SLOW, Work};
+use super::patience::Patience;
 use super::patterns::Patterns;
 use super::post::{FileId, Post, Replacement, Successor, ToHome};
 use crate::codec::framing::Rules;
 use crate::config::room::Room;
+use afar::Looked;
 use descriptors::OpenFiles;
 use generations::Turn;
+use sides::Sides;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tailwater_shards::batch::Source;
 use tailwater_shards::counters::InputCounters;
-use tailwater_shards::env::{Disk, Env, File, Monotonic, ShardId, Stat};
+use tailwater_shards::env::{Env, File, Monotonic, ShardId};
 use tailwater_shards::plugin::{InputContext, Ticket};
 use tailwater_shards::signal::Signal;
 use tailwater_shards::wal::SourceState;
@@ -179,6 +182,10 @@ pub struct Owner<E: Env> {
     input: Arc<str>,
     slots: RefCell<HashMap<FileId, Slot<FileOf<E>>>>,
     turns: Turns,
+    sides: Sides,
+    /// Files in trees that are slow whose metadata is requested, and what was found out late.
+    slow: RefCell<ByTree<FileId>>,
+    late: Rc<RefCell<Vec<Looked>>>,
     away: RefCell<HashSet<FileId>>,
     leaving: RefCell<Vec<Leaving>>,
     /// The archive that is being decompressed. Others wait, so that their windows are not all in memory at once.
@@ -216,6 +223,9 @@ impl<E: Env> Owner<E> {
             input: context.name.clone(),
             slots: RefCell::default(),
             turns: Turns::default(),
+            sides: Sides::default(),
+            slow: RefCell::default(),
+            late: Rc::default(),
             away: RefCell::default(),
             open_files: OpenFiles::default(),
             unread: Cell::new(0),
@@ -340,6 +350,9 @@ impl<E: Env> Owner<E> {
             let (id, searches) = self.turns.next(|| self.env.now())?;
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(&id) else { continue };
+            if self.waits_for_others(id, &slot.path) {
+                continue;
+            }
             slot.queued = false;
             slot.woken = false;
             let Some(mut followed) = slot.followed.take() else { continue };
@@ -446,6 +459,7 @@ impl<E: Env> Owner<E> {
         let states = slots.values().filter_map(|slot| Some(slot.followed.as_ref()?.state())).collect();
         self.env.discard(slots);
         self.turns.clear();
+        self.sides.clear();
         self.away.borrow_mut().clear();
         self.open_files.clear();
         self.unread.set(0);
@@ -468,9 +482,10 @@ impl<E: Env> Owner<E> {
         let begin = self.ticked_secs.get();
         self.ticked_secs.set(begin + secs);
         let closed = self.look_at_open_files(now, begin..begin + secs);
-        if !closed.is_empty() {
-            self.look_at_closed_files(closed).await;
-        }
+        self.take_stats(self.late.take());
+        let closed = self.leave_slow(closed);
+        self.look_at_closed_files(closed).await;
+        self.look_at_slow_files().await;
         self.recover_descriptors(now);
         self.close_quiet_files(now);
         self.count_deleted();
@@ -526,48 +541,6 @@ impl<E: Env> Owner<E> {
         let quiet_since = since.max(followed.grown_at);
         if followed.is_read() && now.since(quiet_since) >= self.options.rotate_wait {
             slot.finish = true;
-        }
-    }
-
-    async fn look_at_closed_files(&self, mut closed: Vec<(FileId, PathBuf)>) {
-        while !closed.is_empty() {
-            closed.retain(|(_, path)| !self.patience.is_aside(path));
-            let (disk, some) = (self.env.disk().clone(), closed.clone());
-            let work = move |work: &Work<(FileId, io::Result<Stat>)>| {
-                for (id, path) in some {
-                    work.steps.at_path(&path);
-                    if !work.done((id, disk.stat(&path))) {
-                        break;
-                    }
-                }
-            };
-            let (done, late) = self.patience.attend(SLOW, work).await;
-            let mut left = closed.split_off(done.len().min(closed.len()));
-            if let Some(late) = late
-                && !left.is_empty()
-            {
-                self.patience.leave_unused(left.remove(0).1, late);
-            }
-            closed = left;
-            self.take_stats(done);
-        }
-    }
-
-    fn take_stats(&self, stats: Vec<(FileId, io::Result<Stat>)>) {
-        let now = self.env.now();
-        for (id, stat) in stats {
-            let mut slots = self.slots.borrow_mut();
-            let Some(slot) = slots.get_mut(&id) else { continue };
-            let Some(followed) = slot.followed.as_mut() else { continue };
-            let changed = stat.is_ok_and(|stat| {
-                Inode::of(&stat) == followed.identity.inode && glimpse::look_from_afar(followed, &stat, now)
-            });
-            let unread = followed.file.is_some() && !followed.is_read();
-            if changed || unread || slot.failed || slot.away_since.is_some() || slot.moved_since.is_some() {
-                self.end_wait(slot, now);
-                slot.failed = false;
-                self.enqueue(id, slot);
-            }
         }
     }
 

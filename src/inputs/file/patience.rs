@@ -1,19 +1,21 @@
 //! Jobs that may hang: looks at files and directories that a server, or a program of a stranger, provides.
 //!
 //! Guarantees: a job consists of parts, one for each file or directory. A part that takes long is left alone with its thread, and the
-//! others go on without it. Meanwhile nothing else is tried at its path. If it answers late, its result is used. If it makes no step
-//! for [`ROUND`], its path is set aside with everything below it until it answers, and everything beside it is looked at. After
-//! [`ROUNDS`] of these, that is told and counted. In case something else is at the path by then, it is tried again after growing
-//! pauses. The second path that hangs in a tree sets the whole tree aside. If several hang directly where a pattern begins, that
+//! others go on without it. Meanwhile nothing else is tried at its path. Whenever it answers, its result is used. If it makes no step
+//! for [`ROUND`], its path is set aside with everything below it until it answers or goes on, and everything beside it is looked at. After
+//! [`ROUNDS`] of these, that is told and counted. In a tree where late answers came, a path is set aside only then. In case something
+//! else is at the path by then, it is tried again after growing pauses. The second path that hangs in a tree sets the whole tree aside. If several hang directly where a pattern begins, that
 //! directory is asked whether it answers itself. At most [`LEFT_MAX`] jobs are left alone; with more, the input waits, and says so.
 //!
 //! Does not cancel a job: the kernel cannot.
+
+mod steps;
 
 use super::patterns::Patterns;
 use futures_lite::future::or;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::future::Future;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+pub use steps::Steps;
 use tailwater_shards::counters::InputCounters;
 use tailwater_shards::env::{Disk, Env, Monotonic, Pool};
 
@@ -34,7 +37,7 @@ pub enum Limit {
 }
 
 /// How long others wait for one part of a job that they can go on without.
-pub const SLOW: Limit = Limit::Part(Duration::from_secs(2));
+pub const SLOW: Limit = Limit::Part(Duration::from_secs(1));
 
 /// The same for a single call, whose late result has no use.
 const ONE: Limit = Limit::Part(Duration::from_secs(5));
@@ -77,55 +80,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where a job is.
-#[derive(Default)]
-pub struct Steps(Mutex<At>);
-
-#[derive(Default)]
-struct At {
-    count: u64,
-    directory: PathBuf,
-    name: OsString,
-}
-
-impl Steps {
-    /// The next call is about this name in this directory; without a name, about the directory itself.
-    pub fn at(&self, directory: &Path, name: &OsStr) {
-        let mut at = lock(&self.0);
-        at.count += 1;
-        if at.directory != directory {
-            at.directory = directory.to_path_buf();
-        }
-        at.name.clear();
-        at.name.push(name);
-    }
-
-    /// The next call is about this path.
-    pub fn at_path(&self, path: &Path) {
-        match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => self.at(parent, name),
-            _ => self.at(path, OsStr::new("")),
-        }
-    }
-
-    /// How many there were.
-    pub fn count(&self) -> u64 {
-        lock(&self.0).count
-    }
-
-    fn path(&self) -> PathBuf {
-        let at = lock(&self.0);
-        if at.name.is_empty() { at.directory.clone() } else { at.directory.join(&at.name) }
-    }
-}
-
 /// Whether somebody waits for the parts of a job.
 enum Waiting {
     /// For all of them.
     All,
     /// For the current one, which is left alone.
     Late,
-    Nobody,
 }
 
 struct Parts<T> {
@@ -150,10 +110,6 @@ impl<T> Work<T> {
     /// A part is done. Returns whether the next one is wanted.
     pub fn done(&self, part: T) -> bool {
         let mut parts = lock(&self.parts);
-        if matches!(parts.waiting, Waiting::Nobody) {
-            // Closing a file may hang as well, so `part` is dropped by this thread, without the lock.
-            return false;
-        }
         parts.done.push(part);
         matches!(parts.waiting, Waiting::All)
     }
@@ -161,6 +117,14 @@ impl<T> Work<T> {
 
 /// What completes when the thread of a job is done.
 type Job = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What becomes of a job that is left alone.
+pub enum Reply<T> {
+    /// It hangs. It may answer later.
+    Hangs,
+    /// It has answered.
+    Answered(T),
+}
 
 /// A job that is left alone.
 pub struct Late<T> {
@@ -181,6 +145,8 @@ impl<T> Late<T> {
 struct Aside {
     number: u64,
     path: PathBuf,
+    /// What was left alone, which may be above.
+    left: PathBuf,
     since: Monotonic,
     /// How often this path was tried while it hung.
     tries: usize,
@@ -260,8 +226,11 @@ impl<E: Env> Patience<E> {
         self.all.borrow().iter().any(|one| one.path == path && one.state == State::Slow)
     }
 
-    /// Whether a directory answered late not long ago, or several paths in its tree did: then nobody waits for it.
+    /// Whether a path answered late not long ago, or several paths in its tree did: then nobody waits for it.
     pub fn was_slow(&self, path: &Path) -> bool {
+        if self.all.borrow().is_empty() {
+            return false;
+        }
         let is_it = |one: &Aside| one.path == path && matches!(one.state, State::Answered(_));
         let now = self.env.now();
         let takes_long = |one: &Aside| match one.state {
@@ -279,10 +248,11 @@ impl<E: Env> Patience<E> {
 
     /// Number of such paths in the tree of a directory.
     fn count_in_tree(&self, path: &Path, is_counted: impl Fn(&Aside) -> bool) -> usize {
+        if self.all.borrow().len() < SLOW_IN_TREE { 0 } else { self.count_of_tree(path, is_counted) }
+    }
+
+    fn count_of_tree(&self, path: &Path, is_counted: impl Fn(&Aside) -> bool) -> usize {
         let all = self.all.borrow();
-        if all.len() < SLOW_IN_TREE {
-            return 0;
-        }
         let Some(tree) = self.tree_of(path) else { return 0 };
         all.iter().filter(|one| is_counted(one) && one.path.starts_with(&tree)).count()
     }
@@ -372,15 +342,15 @@ impl<E: Env> Patience<E> {
     pub fn leave_unused<T: Send + 'static>(self: &Rc<Self>, path: PathBuf, late: Late<T>) {
         let env = self.env.clone();
         // It may hold a file, and closing that may hang as well.
-        self.leave(path, late, move |result| result.into_iter().for_each(|result| env.discard(result)));
+        self.leave(path, late, move |reply| env.discard(reply));
     }
 
-    /// Leaves a job alone with its part at `path`. `take` gets the result, or nothing if it hangs.
+    /// Leaves a job alone with its part at `path`. `take` gets the result whenever it comes, and before that hears if the job hangs.
     pub fn leave<T: Send + 'static>(
         self: &Rc<Self>,
         path: PathBuf,
         late: Late<T>,
-        take: impl FnOnce(Option<T>) + 'static,
+        take: impl FnMut(Reply<T>) + 'static,
     ) {
         let number = self.next.get();
         self.next.set(number + 1);
@@ -390,6 +360,7 @@ impl<E: Env> Patience<E> {
         all.retain(|one| one.path != path || !matches!(one.state, State::Answered(_)));
         all.push(Aside {
             number,
+            left: path.clone(),
             path,
             since,
             tries: 0,
@@ -402,9 +373,14 @@ impl<E: Env> Patience<E> {
         self.env.spawn("slow files", async move { patience.watch_over(number, late, take).await });
     }
 
-    async fn watch_over<T: Send + 'static>(self: &Rc<Self>, number: u64, late: Late<T>, take: impl FnOnce(Option<T>)) {
+    async fn watch_over<T: Send + 'static>(
+        self: &Rc<Self>,
+        number: u64,
+        late: Late<T>,
+        mut take: impl FnMut(Reply<T>),
+    ) {
         let Late { work, mut job, .. } = late;
-        let (mut take, mut silent, mut steps) = (Some(take), 0, work.steps.count());
+        let (mut silent, mut hangs, mut steps) = (0, false, work.steps.count());
         loop {
             let begun = self.env.now();
             if self.is_over_within(&mut job, ROUND).await {
@@ -415,9 +391,17 @@ impl<E: Env> Patience<E> {
                 continue;
             }
             silent = if mem::replace(&mut steps, work.steps.count()) == steps { silent + 1 } else { 0 };
-            if silent == 1 && take.is_some() && !Self::is_done(&work) {
-                self.set_aside(number, work.steps.path());
-                take.take().into_iter().for_each(|take| take(None));
+            if silent == 0 {
+                self.goes_on(number);
+            }
+            let is_slow = silent > 0 && silent < ROUNDS && self.has_slow_answers(&work.steps.path());
+            if silent > 0 && !is_slow && lock(&work.parts).done.is_empty() {
+                if silent == 1 || !hangs {
+                    self.set_aside(number, work.steps.path());
+                }
+                if !mem::replace(&mut hangs, true) {
+                    take(Reply::Hangs);
+                }
             }
             if silent == ROUNDS {
                 self.tell(number);
@@ -426,18 +410,22 @@ impl<E: Env> Patience<E> {
         self.left.set(self.left.get() - 1);
         self.told_of_limit.set(false);
         self.has_answered(number);
-        if let Some(take) = take {
-            take(lock(&work.parts).done.pop());
-        }
+        let result = lock(&work.parts).done.pop();
+        result.into_iter().for_each(|result| take(Reply::Answered(result)));
     }
 
-    /// Drops what the job may still return, unless that is there already.
-    fn is_done<T>(work: &Work<T>) -> bool {
-        let mut parts = lock(&work.parts);
-        if parts.done.is_empty() {
-            parts.waiting = Waiting::Nobody;
+    /// Whether calls in the tree of a path take long and are answered: then this one need not hang.
+    fn has_slow_answers(&self, path: &Path) -> bool {
+        self.count_of_tree(path, |one| one.took_long && matches!(one.state, State::Answered(_))) > 0
+    }
+
+    /// A job that hung makes steps again: it only takes long.
+    fn goes_on(&self, number: u64) {
+        let mut all = self.all.borrow_mut();
+        let one = all.iter_mut().find(|one| one.number == number && matches!(one.state, State::Hangs(_)));
+        if let Some(one) = one {
+            (one.path, one.state) = (one.left.clone(), State::Slow);
         }
-        !parts.done.is_empty()
     }
 
     fn set_aside(self: &Rc<Self>, number: u64, path: PathBuf) {
@@ -536,7 +524,7 @@ impl<E: Env> Patience<E> {
 
     /// The tree of a directory, which is set aside as a whole when it hangs in several places. What is above all patterns is in none:
     /// they may lead to several file systems there.
-    fn tree_of(&self, directory: &Path) -> Option<PathBuf> {
+    pub fn tree_of(&self, directory: &Path) -> Option<PathBuf> {
         if !self.patterns.bases.iter().any(|base| directory.starts_with(&base.1)) {
             return None;
         }

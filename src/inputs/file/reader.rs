@@ -3,10 +3,13 @@
 //! Guarantees: the bytes just before a position are read again together with the bytes after it, so a file with replaced
 //! content is detected before any of it is taken for a continuation. A file gets at most [`ROUND_CHUNKS`] chunks and one step
 //! of a search before the next file has its turn. A full lane stops the reader. A file whose dead letters wait for space is not
-//! read meanwhile. In the steady state a read costs one system call, or two at the end of the file, and allocates nothing.
+//! read meanwhile. A file on which a call takes long makes the others wait for at most a second (see [`crew`]). In the steady state a
+//! read costs one system call, or two at the end of the file, and allocates nothing.
 
 mod archive;
+mod calls;
 mod converted;
+mod crew;
 mod fill;
 mod replace;
 mod search;
@@ -20,18 +23,17 @@ use super::identify::wrong_encoding;
 use super::identity::{HEAD_BYTES, Head, TAIL_BYTES};
 use super::nuls::marker_behind;
 use super::owner::{Outcome, Owner, Taken};
-use super::post::ToHome;
+use super::post::{FileId, ToHome};
 use super::scout::{self, Refusal};
 use crate::codec::encoding::Encoding;
 use crate::codec::framing::{self, Ending};
 use crate::codec::nuls::leading;
+use crew::{Crew, Held};
 use fill::Filled;
 use futures_lite::future::or;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tailwater_shards::batch::{Batch, SourceRange};
 use tailwater_shards::counted::counted;
 use tailwater_shards::counters::{Discard, Lost};
@@ -47,38 +49,14 @@ const HEAD_NEAR_BYTES: u64 = 1024 * 1024;
 /// Chunks that one file may use in its turn.
 const ROUND_CHUNKS: usize = 4;
 
-/// How long the drain waits for a call on a file.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-
 /// Reads until the drain begins.
 pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<(), PluginError> {
-    let reader = Reader { context, owner, buffer: RefCell::default() };
-    while !context.stop.is_asked() {
-        if let Some(farewell) = owner.next_farewell() {
-            let _ = reader.end(farewell).await;
-        } else if let Some((id, mut taken)) = owner.take() {
-            let mut outcome = reader.serve(&mut taken).await;
-            let is_read = !outcome.goes_on() && outcome != Outcome::Rests && outcome != Outcome::NotIt;
-            if is_read && let Some(replacement) = owner.next_replacement(id) {
-                outcome = reader.replace(&mut taken, replacement).await;
-            } else if is_read && let Some(successor) = owner.next_successor(id) {
-                reader.compare(&taken, successor, outcome == Outcome::Finished).await;
-            }
-            if !outcome.goes_on() && owner.unpacking.get() == Some(id) {
-                owner.unpacking.set(None);
-            }
-            owner.put_back(id, taken.followed, outcome);
-            if outcome == Outcome::Failed || outcome == Outcome::Rests {
-                context.env.turn().await;
-            }
-        } else {
-            let settled = async {
-                context.lanes.settle().await;
-                std::future::pending().await
-            };
-            or(or(settled, owner.ready.wait()), context.stop.reached(Phase::Draining)).await;
-        }
-    }
+    let crew = Crew::default();
+    let next = || {
+        let reader = Reader { context, owner, crew: &crew, id: Cell::new(None), is_aside: Cell::new(false) };
+        Box::pin(reader.read()) as crew::Member<'_>
+    };
+    crew.work(next, || context.stop.is_asked()).await;
     or(context.lanes.settle(), context.stop.reached(Phase::Forced)).await;
     Ok(())
 }
@@ -86,8 +64,11 @@ pub async fn run<E: Env>(context: &InputContext<E>, owner: &Owner<E>) -> Result<
 struct Reader<'a, E: Env> {
     context: &'a InputContext<E>,
     owner: &'a Owner<E>,
-    /// For reads that block.
-    buffer: RefCell<Vec<u8>>,
+    crew: &'a Crew,
+    /// The file that it has.
+    id: Cell<Option<FileId>>,
+    /// Whether another reader has the next files.
+    is_aside: Cell<bool>,
 }
 
 /// Why a read cannot be used.
@@ -103,7 +84,48 @@ enum Misfit {
     Unsure,
 }
 
-impl<E: Env> Reader<'_, E> {
+impl<'a, E: Env> Reader<'a, E> {
+    /// Reads files until the drain begins, or until it has stepped aside.
+    async fn read(self) {
+        let (context, owner) = (self.context, self.owner);
+        while !context.stop.is_asked() && !self.is_aside.get() {
+            if let Some(farewell) = owner.next_farewell() {
+                let _ = self.end(farewell).await;
+            } else if let Some((id, taken)) = owner.take() {
+                self.id.set(Some(id));
+                self.give_turn(id, taken).await;
+            } else {
+                let settled = async {
+                    context.lanes.settle().await;
+                    std::future::pending().await
+                };
+                or(or(settled, owner.ready.wait()), context.stop.reached(Phase::Draining)).await;
+            }
+        }
+    }
+
+    /// One turn of a file, with the files that took its path.
+    async fn give_turn(&self, id: FileId, mut taken: Taken<FileOf<E>>) {
+        let owner = self.owner;
+        let mut outcome = self.serve(&mut taken).await;
+        let is_read = !outcome.goes_on() && outcome != Outcome::Rests && outcome != Outcome::NotIt;
+        if is_read && let Some(replacement) = owner.next_replacement(id) {
+            outcome = self.replace(&mut taken, replacement).await;
+        } else if is_read && let Some(successor) = owner.next_successor(id) {
+            self.compare(&taken, successor, outcome == Outcome::Finished).await;
+        }
+        if !outcome.goes_on() && owner.unpacking.get() == Some(id) {
+            owner.unpacking.set(None);
+        }
+        if self.is_aside.get() {
+            owner.is_no_longer_slow(id);
+        }
+        owner.put_back(id, taken.followed, outcome);
+        if outcome == Outcome::Failed || outcome == Outcome::Rests {
+            self.context.env.turn().await;
+        }
+    }
+
     /// One turn of a file.
     async fn serve(&self, taken: &mut Taken<FileOf<E>>) -> Outcome {
         let mut outcome = Outcome::More;
@@ -153,14 +175,15 @@ impl<E: Env> Reader<'_, E> {
             self.tell_once(followed, &error, "it is no longer read", "change the output, or `exclude` the file");
             return Outcome::Failed;
         }
-        let Some(batch) = self.batch(followed).await else { return Outcome::More };
         let begun = self.context.env.now();
-        match self.fill(followed, &file, batch).await {
-            Ok(filled) => {
+        match self.fill(followed, &file).await {
+            // The drain begins.
+            Ok(None) => Outcome::More,
+            Ok(Some(filled)) => {
                 followed.failure = None;
                 if filled.length <= followed.span().lead() && file.archive().is_some_and(|archive| archive.is_paused())
                 {
-                    self.context.lanes.put_back(filled.batch);
+                    self.put_back(filled.batch);
                     self.searched(taken, self.context.env.now().since(begun));
                     return Outcome::Searching;
                 }
@@ -173,25 +196,30 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    /// A batch with enough room; none when the drain begins.
-    async fn batch(&self, followed: &Followed<FileOf<E>>) -> Option<Box<Batch>> {
+    /// A batch with enough room; none when the drain begins. It is returned or sent before anything else is waited for.
+    async fn batch(&self, followed: &Followed<FileOf<E>>) -> Option<Held<'a>> {
         let lanes = &self.context.lanes;
         let source = &followed.source;
         let batch = async {
+            let turn = self.crew.turn().await;
             // A line that did not fit in a chunk needs a larger batch. The extra bytes show its line ending.
             let room = CHUNK_BYTES - TAIL_BYTES;
             if followed.unfinished >= room as u64 && followed.is_in_line() {
                 let rules = self.owner.options.rules;
                 let line = rules.encoding.line_bytes_max(rules.line_bytes_max) + 4;
-                return Some(lanes.large_batch(source, TAIL_BYTES + line).await);
+                return Some(Held { batch: lanes.large_batch(source, TAIL_BYTES + line).await, turn });
             }
-            Some(lanes.batch(source).await)
+            Some(Held { batch: lanes.batch(source).await, turn })
         };
         let stop = async {
             self.context.stop.reached(Phase::Draining).await;
             None
         };
         or(batch, stop).await
+    }
+
+    fn put_back(&self, held: Held<'_>) {
+        self.context.lanes.put_back(held.batch);
     }
 
     /// Why a read cannot be a continuation of what was read before, if it cannot.
@@ -235,20 +263,21 @@ impl<E: Env> Reader<'_, E> {
     }
 
     /// Sends the lines from a read, unless the file is not what it was.
-    async fn digest(&self, taken: &mut Taken<FileOf<E>>, file: &Arc<FileOf<E>>, filled: Filled) -> Outcome {
+    async fn digest(&self, taken: &mut Taken<FileOf<E>>, file: &Arc<FileOf<E>>, filled: Filled<'_>) -> Outcome {
         let Filled { batch, length, stat } = filled;
         let followed = &mut *taken.followed;
         let span = followed.span();
         let seen_before = followed.seen_length;
         let end = span.offset() + length as u64;
         if let Some(misfit) = self.misfit(followed, file, &batch, stat) {
-            self.context.lanes.put_back(batch);
+            self.put_back(batch);
             return self.refuse(taken, file, misfit).await;
         }
         let skips_nuls = self.owner.options.rules.skip_nuls;
         let ends_in_nul =
             skips_nuls && length > span.lead() && batch.chunk.bytes()[length - 1] == 0 && span.to != Some(end);
-        let stat = if ends_in_nul && stat.is_none() { self.stat(&followed.path, file).await.ok() } else { stat };
+        // A read that may block has requested it already.
+        let stat = if ends_in_nul && stat.is_none() && !file.is_remote() { file.stat().ok() } else { stat };
         // NULs that are known to reach the end of the file count as read.
         let known = stat.filter(|_| ends_in_nul && span.to.is_none()).and_then(|stat| followed.nuls.to_end(end, &stat));
         let read_to = known.unwrap_or(end);
@@ -267,7 +296,7 @@ impl<E: Env> Reader<'_, E> {
             () if ends_in_nul && followed.nuls.are_followed(span.from, span.place, end) => Ending::Followed,
             () => Ending::Open,
         };
-        self.renew_head(followed, file, &batch).await;
+        let head_waits = !self.renew_head(followed, file, &batch);
         if let Some(archive) = file.archive().filter(|archive| archive.is_damaged()) {
             self.tell_of_damage(taken, archive.stat().length);
         }
@@ -278,6 +307,9 @@ impl<E: Env> Reader<'_, E> {
         }
         let followed = &mut *taken.followed;
         self.send_lines(followed, batch, ending, read_to - end).await;
+        if head_waits && let Ok((window, length)) = self.peek::<HEAD_BYTES>(&followed.path, file).await {
+            self.take_head(followed, Head::of(&window[..length]));
+        }
         if ends_in_nul && ending == Ending::Open && claims_more && followed.span() == span {
             let modified = stat.map_or(followed.seen_modified, |stat| stat.modified);
             return self.search(taken, file, end, modified).await;
@@ -324,10 +356,10 @@ impl<E: Env> Reader<'_, E> {
 
     /// Splits a batch into lines and sends it, unless nothing in it is complete. The batch is followed by `nuls` NULs that
     /// count as read.
-    async fn send_lines(&self, followed: &mut Followed<FileOf<E>>, mut batch: Box<Batch>, ending: Ending, nuls: u64) {
+    async fn send_lines(&self, followed: &mut Followed<FileOf<E>>, mut batch: Held<'_>, ending: Ending, nuls: u64) {
         let span = followed.span();
         let lead = span.lead();
-        let Batch { chunk, events, .. } = &mut *batch;
+        let Batch { chunk, events, .. } = &mut *batch.batch;
         let rules = self.owner.options.rules;
         let cut = framing::cut(chunk.bytes(), lead, span.place, rules, ending, events);
         if rules.encoding != Encoding::Utf8 && !batch.events.is_empty() {
@@ -341,7 +373,7 @@ impl<E: Env> Reader<'_, E> {
         let rest = (bytes.len() - cut.consumed) as u64 + nuls;
         if cut.consumed == lead {
             followed.unfinished = rest;
-            self.context.lanes.put_back(batch);
+            self.put_back(batch);
             return;
         }
         let mut to = span.offset() + cut.consumed as u64;
@@ -379,30 +411,37 @@ impl<E: Env> Reader<'_, E> {
         }
     }
 
-    async fn send(&self, batch: Box<Batch>) -> Option<Ticket> {
+    async fn send(&self, held: Held<'_>) -> Option<Ticket> {
+        let Held { batch, turn } = held;
         let forced = async {
             self.context.stop.reached(Phase::Forced).await;
             None
         };
         // If the end is forced, the next start reads again what was not sent.
-        or(self.context.lanes.send(batch), forced).await
+        let sent = or(self.context.lanes.send(batch), forced).await;
+        drop(turn);
+        sent
     }
 
-    /// Stores a longer head when the file has outgrown the known one.
-    async fn renew_head(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>, batch: &Batch) {
+    /// Stores a longer head when the file has outgrown the known one. Returns false if reading it may block.
+    fn renew_head(&self, followed: &mut Followed<FileOf<E>>, file: &Arc<FileOf<E>>, batch: &Batch) -> bool {
         let is_near = batch.chunk_offset < HEAD_NEAR_BYTES || followed.identity.head.length == 0;
         if !is_near || !followed.identity.head.is_outgrown_by(followed.seen_length) {
-            return;
+            return true;
         }
-        let head = if batch.chunk_offset == 0 {
-            Head::of(batch.chunk.bytes())
-        } else {
-            match self.peek::<HEAD_BYTES>(&followed.path, file).await {
-                Ok((window, length)) => Head::of(&window[..length]),
-                // The next read retries.
-                Err(_) => return,
-            }
-        };
+        if batch.chunk_offset == 0 {
+            self.take_head(followed, Head::of(batch.chunk.bytes()));
+            return true;
+        }
+        let mut window = [0; HEAD_BYTES];
+        match file.read_nowait(&mut window, 0) {
+            Ok(length) => self.take_head(followed, Head::of(&window[..length])),
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+        true
+    }
+
+    fn take_head(&self, followed: &mut Followed<FileOf<E>>, head: Head) {
         let known = followed.identity.head;
         let is_better = match head.is_hollow() {
             true => head.length > known.length,
@@ -441,43 +480,6 @@ impl<E: Env> Reader<'_, E> {
             tracing::info!(component_id = %self.context.name, "{path}: truncated; reading it from its beginning");
         }
         Outcome::More
-    }
-
-    /// Runs a call on a file where blocking is allowed. An error if it hangs, or if the drain begins meanwhile.
-    async fn call<R: Send + 'static>(
-        &self,
-        path: &Path,
-        work: impl FnOnce() -> io::Result<R> + Send + 'static,
-    ) -> io::Result<R> {
-        let stop = async {
-            self.context.stop.reached(Phase::Draining).await;
-            self.context.env.sleep(LAST_WAIT).await;
-            None
-        };
-        let answer = or(self.owner.patience.once(path, work), stop).await;
-        answer.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")))
-    }
-
-    /// The metadata of a file, requested where blocking is allowed if necessary.
-    async fn stat(&self, path: &Path, file: &Arc<FileOf<E>>) -> io::Result<Stat> {
-        if !file.is_remote() {
-            return file.stat();
-        }
-        let file = file.clone();
-        self.call(path, move || file.stat()).await
-    }
-
-    /// The first bytes of a file and their number, read where blocking is allowed if necessary.
-    async fn peek<const N: usize>(&self, path: &Path, file: &Arc<FileOf<E>>) -> io::Result<([u8; N], usize)> {
-        let mut window = [0; N];
-        match file.read_nowait(&mut window, 0) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let file = file.clone();
-                let read = move || file.read_at(&mut window, 0).map(|length| (window, length));
-                self.call(path, read).await
-            }
-            read => read.map(|length| (window, length)),
-        }
     }
 
     /// Counts and reports bytes that a truncation destroyed.
@@ -530,7 +532,10 @@ impl<E: Env> Reader<'_, E> {
     /// Sends the record that a source ended or that bytes were skipped.
     async fn end(&self, farewell: Farewell) -> Option<Ticket> {
         let lanes = &self.context.lanes;
-        let batch = async { Some(lanes.batch(&farewell.source).await) };
+        let batch = async {
+            let turn = self.crew.turn().await;
+            Some(Held { batch: lanes.batch(&farewell.source).await, turn })
+        };
         let stop = async {
             self.context.stop.reached(Phase::Forced).await;
             None

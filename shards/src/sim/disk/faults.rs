@@ -168,6 +168,21 @@ impl SimDisk {
         };
     }
 
+    /// Each call of a job at this path or below, and each read of an open file there, takes so long. No time at all is as before.
+    pub fn slow(&self, path: &Path, takes: Duration) {
+        let mut state = self.state();
+        state.hanging_changes += 1;
+        match takes.is_zero() {
+            true => state.slow.remove(path),
+            false => state.slow.insert(path.to_path_buf(), takes),
+        };
+    }
+
+    /// Whether anything is slow.
+    pub(in super::super) fn is_slow(&self) -> bool {
+        !self.state().slow.is_empty()
+    }
+
     /// Lets one of the lists that hang go on: as if each took until then.
     pub fn let_a_list_pass(&self) {
         let mut state = self.state();

@@ -63,6 +63,8 @@ impl SimFile {
 
     /// Waits as long as the file is where nothing answers.
     fn pass(&self) -> io::Result<()> {
+        let takes = self.live()?.file_takes(self.id);
+        self.shared.wait(takes.as_nanos() as u64, self.process, Path::new("an open file"))?;
         while self.process.is_some() && self.live()?.file_hangs(self.id) {
             super::super::hanging::wait(Path::new("an open file"))?;
         }

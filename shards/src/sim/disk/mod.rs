@@ -51,6 +51,15 @@ impl Shared {
         // A panic of a test leaves the state consistent, because the steps of a change do not panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits in a job of a process because `path` is slow.
+    fn wait(&self, nanos: u64, process: Option<u64>, path: &Path) -> io::Result<()> {
+        let end = self.now.load(Ordering::Relaxed) + nanos;
+        while process.is_some() && self.now.load(Ordering::Relaxed) < end {
+            super::hanging::wait(path)?;
+        }
+        Ok(())
+    }
 }
 
 /// A handle on the disk. Cheap to clone.
@@ -164,6 +173,8 @@ impl SimDisk {
         path: &Path,
         hangs: fn(&State, &Path) -> bool,
     ) -> io::Result<MutexGuard<'_, State>> {
+        let takes = self.state().takes(path);
+        self.shared.wait(takes.as_nanos() as u64, self.process, path)?;
         loop {
             let state = self.blocking(call)?;
             if self.process.is_none() || !hangs(&state, path) {

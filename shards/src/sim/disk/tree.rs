@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 /// Maximum symbolic links followed in one path, as in Linux.
 const LINKS_MAX: usize = 40;
@@ -97,6 +98,8 @@ pub(in super::super) struct State {
     /// How many of them may be listed nevertheless.
     pub(super) lists_let_pass: u64,
     pub(super) hanging_changes: u64,
+    /// Paths at which each call takes so long.
+    pub(super) slow: BTreeMap<PathBuf, Duration>,
     pub(super) closed_in_tasks: BTreeSet<String>,
     /// Pages that are not in memory.
     pub(super) absent: BTreeSet<(Id, u64)>,
@@ -134,6 +137,7 @@ impl State {
             unlisted: BTreeSet::new(),
             lists_let_pass: 0,
             hanging_changes: 0,
+            slow: BTreeMap::new(),
             closed_in_tasks: BTreeSet::new(),
             absent: BTreeSet::new(),
             wall: Timestamp(0),
@@ -275,6 +279,17 @@ impl State {
     pub(super) fn hangs(&self, path: &Path) -> bool {
         let is_below = |path: &Path| self.hanging.iter().any(|hanging| path.starts_with(hanging));
         !self.hanging.is_empty() && (is_below(path) || self.place(path, true).is_ok_and(|(_, real)| is_below(&real)))
+    }
+
+    /// How long a call at `path` takes.
+    pub(super) fn takes(&self, path: &Path) -> Duration {
+        self.slow.iter().find(|slow| path.starts_with(slow.0)).map_or(Duration::ZERO, |slow| *slow.1)
+    }
+
+    /// How long a call on an open file takes.
+    pub(super) fn file_takes(&self, id: Id) -> Duration {
+        let is_below = |path: &Path| self.find(path).is_ok_and(|slow| self.leads_to(slow, id));
+        self.slow.iter().find(|slow| is_below(slow.0)).map_or(Duration::ZERO, |slow| *slow.1)
     }
 
     /// Whether listing the names in `path` waits.

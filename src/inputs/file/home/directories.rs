@@ -19,7 +19,10 @@ const QUEUED_MAX: usize = 4 * 1024;
 impl<E: Env> Home<'_, E> {
     pub(super) async fn apply(&mut self, request: Request, found: Found, more: &mut Vec<PathBuf>) {
         let directory = self.directories.get_mut(&request.directory);
-        let is_late = directory.is_some_and(|directory| std::mem::take(&mut directory.is_first));
+        let is_late = directory.is_some_and(|directory| {
+            directory.looks += 1;
+            std::mem::take(&mut directory.is_first)
+        });
         self.finds_first = is_late || !self.scanned;
         self.apply_found(request, found, more).await;
     }

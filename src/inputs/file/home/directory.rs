@@ -37,6 +37,8 @@ pub(super) struct Directory {
     pub(super) links_seen: u64,
     /// Whether what is found in it counts as found by the first look, because it did not answer then, or had too many names.
     pub(super) is_first: bool,
+    /// How often what was found in it was applied.
+    pub(super) looks: u64,
     /// Names that must be checked again.
     pub(super) retry: HashSet<OsString>,
     /// The directory where it was found; none if an include pattern begins here, in which case it is waited for when it is

@@ -10,7 +10,7 @@ use super::super::follow::{Beginning, Farewell, Followed, Span, new_source};
 use super::super::identify::{Candidate, Identified, Judged, Knowledge, Opened, identify};
 use super::super::identity::{Descriptor, Identity, Inode};
 use super::super::own::is_own;
-use super::super::patience::{Late, SLOW, Work};
+use super::super::patience::{BRIEF, Late, Limit, Reply, SLOW, Work};
 use super::super::post::{FileId, ToOwner};
 use super::super::scout::Refusal;
 use super::late::Answer;
@@ -28,6 +28,9 @@ use tailwater_shards::wal::SourceState;
 /// Number of files that are opened in one batch, so that the first ones are read while the others are still being opened.
 pub const IDENTIFY_FILES: usize = if cfg!(test) { 8 } else { 128 };
 
+/// Number of files in trees that are slow that are opened, one after the other, before other work is done.
+const SLOW_FILES_MAX: usize = 16;
+
 /// Number of open files that are handed to owners before owners have to open the rest themselves.
 const HANDED_FILES_MAX: usize = if cfg!(test) { 16 } else { 512 };
 
@@ -44,20 +47,10 @@ impl<E: Env> Home<'_, E> {
     pub(super) async fn follow_some(&mut self) {
         if !self.unknown.is_empty() {
             let batch = self.unknown.take(IDENTIFY_FILES);
-            let candidates: Vec<Candidate> = batch.iter().map(|one| self.candidate(one)).collect();
-            let knowledge = self.knowledge();
-            let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
-            let work = move |work: &Work<_>| identify(&disk, &patterns, candidates, &knowledge, work);
-            let (done, late) = self.owner.patience.attend(SLOW, work).await;
-            self.read_mail();
-            let mut left = batch.into_iter().skip(done.len());
-            if let Some(late) = late
-                && let Some(slow) = left.next()
-            {
-                self.leave_file(slow, late);
+            let batch = self.leave_slow(batch);
+            if !batch.is_empty() {
+                self.follow(SLOW, batch).await;
             }
-            left.for_each(|unknown| self.must_follow(unknown));
-            self.take_in_all(done);
         }
         if self.first_look && self.scanned && !self.unknown.has_first() {
             self.first_look_is_over().await;
@@ -77,19 +70,68 @@ impl<E: Env> Home<'_, E> {
         self.carry_if_found();
     }
 
-    /// A file takes long to open. Others are followed meanwhile.
-    fn leave_file(&mut self, slow: Unknown, job: Late<Judged<E::Disk>>) {
-        let (answers, path) = (self.answers.clone(), slow.path.clone());
-        self.owner.patience.leave(path, job, move |judged| {
-            answers.push(judged.map_or(Answer::NoFile(slow), |judged| Answer::File(Box::new(judged))));
-        });
+    /// Files in trees that are slow are opened beside everything else. Returns the others.
+    fn leave_slow(&mut self, batch: Vec<Unknown>) -> Vec<Unknown> {
+        let (slow, others): (Vec<Unknown>, Vec<Unknown>) =
+            batch.into_iter().partition(|one| self.owner.patience.was_slow(&one.path));
+        for unknown in slow {
+            let path = unknown.path.clone();
+            let tree = self.patterns.tree_of_directory(path.parent().unwrap_or(Path::new("/")));
+            let twice = self.slow.add(tree, path, unknown);
+            self.is_no_replacement(twice.and_then(|one| one.replaces));
+        }
+        others
     }
 
-    /// A file hangs when it is opened. It is found again.
-    pub(super) fn file_hangs(&mut self, unknown: &Unknown) {
-        self.is_no_replacement(unknown.replaces);
-        self.look_again(&unknown.path);
-        self.say_changes();
+    /// Follows files in trees that are slow, one in each, until one of them takes a while.
+    pub(super) async fn follow_slow(&mut self) {
+        for _ in 0..SLOW_FILES_MAX {
+            let patience = self.owner.patience.clone();
+            let Some((_, unknown)) = self.slow.take(|path| patience.is_slow(path)) else { return };
+            self.follow(BRIEF, vec![unknown]).await;
+        }
+    }
+
+    /// Whether such a file can be opened now.
+    pub(super) fn has_slow(&mut self) -> bool {
+        let patience = &self.owner.patience;
+        self.slow.has_next(|path| patience.is_slow(path))
+    }
+
+    /// Opens files and follows them. If one takes long, the others wait again.
+    async fn follow(&mut self, limit: Limit, batch: Vec<Unknown>) {
+        let candidates: Vec<Candidate> = batch.iter().map(|one| self.candidate(one)).collect();
+        let knowledge = self.knowledge();
+        let (disk, patterns) = (self.context.env.disk().clone(), self.patterns.clone());
+        let work = move |work: &Work<_>| identify(&disk, &patterns, candidates, &knowledge, work);
+        let (done, late) = self.owner.patience.attend(limit, work).await;
+        self.read_mail();
+        let mut left = batch.into_iter().skip(done.len());
+        if let Some(late) = late
+            && let Some(slow) = left.next()
+        {
+            self.leave_file(slow, late);
+        }
+        left.for_each(|unknown| self.must_follow(unknown));
+        self.take_in_all(done);
+    }
+
+    /// A file takes long to open. Others are followed meanwhile.
+    fn leave_file(&mut self, slow: Unknown, job: Late<Judged<E::Disk>>) {
+        let (answers, path, mut replaces, mut hung) = (self.answers.clone(), slow.path, slow.replaces, false);
+        self.owner.patience.leave(path, job, move |reply| match reply {
+            // The other file does not wait for it.
+            Reply::Hangs => {
+                hung = true;
+                replaces.take().into_iter().for_each(|id| answers.push(Answer::NoFile(id)));
+            }
+            Reply::Answered((mut candidate, identified)) => {
+                if hung {
+                    (candidate.replaces, candidate.took_path_of) = (None, None);
+                }
+                answers.push(Answer::File(Box::new((candidate, identified))));
+            }
+        });
     }
 
     pub(super) fn knowledge(&self) -> Knowledge {

@@ -5,8 +5,9 @@
 
 use super::super::discover::Checked;
 use super::super::identify::Judged;
-use super::super::patience::Late;
-use super::{Home, Unknown};
+use super::super::patience::{Late, Reply};
+use super::super::post::FileId;
+use super::Home;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -15,12 +16,12 @@ use tailwater_shards::signal::Signal;
 
 /// An answer.
 pub(super) enum Answer<E: Env> {
-    /// A look at a directory.
-    Directory(Box<Checked>),
+    /// A look at a directory, and how often it had been looked at when that began.
+    Directory(Box<Checked>, u64),
     /// A file that was opened.
     File(Box<Judged<E::Disk>>),
-    /// This file hangs.
-    NoFile(Unknown),
+    /// A file hangs that took the path of this one.
+    NoFile(FileId),
 }
 
 struct Shared<E: Env> {
@@ -57,14 +58,18 @@ impl<E: Env> Answers<E> {
 impl<E: Env> Home<'_, E> {
     /// A look at a directory takes long. Others are looked at meanwhile.
     pub(super) fn leave_directory(&mut self, path: PathBuf, job: Late<Checked>) {
+        let mut looks = 0;
         if let Some(directory) = self.directories.get_mut(&path) {
             directory.is_first |= !self.scanned;
             // Looked at again in any case.
             directory.stamp = None;
+            looks = directory.looks;
         }
         let answers = self.answers.clone();
-        self.owner.patience.leave(path, job, move |checked| {
-            checked.into_iter().for_each(|checked| answers.push(Answer::Directory(Box::new(checked))));
+        self.owner.patience.leave(path, job, move |reply| {
+            if let Reply::Answered(checked) = reply {
+                answers.push(Answer::Directory(Box::new(checked), looks));
+            }
         });
     }
 
@@ -73,9 +78,18 @@ impl<E: Env> Home<'_, E> {
         let all = self.answers.0.all.take();
         for answer in all {
             match answer {
-                Answer::Directory(checked) => self.conclude(vec![*checked], Vec::new()).await,
+                Answer::Directory(checked, looks) => {
+                    // What hung was looked at again without the name that hung: then that is newer.
+                    let directory = self.directories.get(&checked.request.directory);
+                    if directory.is_none_or(|directory| directory.looks == looks) {
+                        self.conclude(vec![*checked], Vec::new()).await;
+                    }
+                }
                 Answer::File(judged) => self.take_in_all(vec![*judged]),
-                Answer::NoFile(unknown) => self.file_hangs(&unknown),
+                Answer::NoFile(replaces) => {
+                    self.is_no_replacement(Some(replaces));
+                    self.say_changes();
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ mod replaced;
 mod sweep;
 mod told;
 
+use super::by_tree::ByTree;
 use super::content::FileOf;
 use super::follow::Followed;
 use super::identity::{Inode, Memory};
@@ -128,7 +129,9 @@ struct Home<'a, E: Env> {
     /// Whether all are to be checked after that.
     sweep_again: bool,
     /// Directories with many names, or that are slow, that are to be checked.
-    large: sweep::Large,
+    large: ByTree<()>,
+    /// Files in trees that are slow, which wait to be opened.
+    slow: ByTree<Unknown>,
     files: HashMap<FileId, Known>,
     by_inode: HashMap<Inode, FileId>,
     by_key: HashMap<SourceKey, FileId>,
@@ -207,7 +210,8 @@ impl<'a, E: Env> Home<'a, E> {
             inodes: circles::Scanned::default(),
             sweep: VecDeque::new(),
             sweep_again: false,
-            large: sweep::Large::default(),
+            large: ByTree::default(),
+            slow: ByTree::default(),
             files: HashMap::new(),
             by_inode: HashMap::new(),
             by_key: HashMap::new(),
@@ -274,11 +278,12 @@ impl<'a, E: Env> Home<'a, E> {
             self.look_at_large().await;
             self.read_archives().await;
             self.follow_some().await;
+            self.follow_slow().await;
             let now = self.context.env.now();
             tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));
             let rest = match () {
                 () if !self.unknown.is_empty() || !self.sweep.is_empty() || self.sweep_again => Duration::ZERO,
-                () if self.has_large() => Duration::ZERO,
+                () if self.has_large() || self.has_slow() => Duration::ZERO,
                 () if self.post.is_waiting() => Duration::from_millis(10),
                 () => tick_at.since(now),
             };
@@ -308,6 +313,7 @@ impl<'a, E: Env> Home<'a, E> {
             && self.sweep.is_empty()
             && self.large.is_empty()
             && self.unknown.is_empty()
+            && self.slow.is_empty()
             && self.directories.iter().all(is_still)
     }
 

@@ -8,7 +8,7 @@
 
 use super::super::discover::{self, Checked, Look, Request, Scope, Stamp};
 use super::super::patience::{BRIEF, Limit, SLOW, Work};
-use super::super::watcher;
+use super::super::watcher::{self, Wanted};
 use super::Home;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -27,9 +27,6 @@ const LISTED_DIRECTORIES_MAX: usize = 64;
 /// Number of directories that are checked before other work is done, and of those with many names.
 const SWEEP_MAX: usize = 250;
 const LARGE_MAX: usize = 16;
-
-/// Number of trees in which such directories are looked at at a time.
-const BUSY_MAX: usize = 8;
 
 /// Number of directories that are checked first after events were lost. The rest of each turn is for a scan that goes on.
 const FIRST_MAX: usize = SWEEP_MAX / 4;
@@ -63,7 +60,7 @@ impl<E: Env> Home<'_, E> {
         let all: Vec<PathBuf> = self.sweep.drain(..some).collect();
         let (large, others): (Vec<PathBuf>, Vec<PathBuf>) = all.into_iter().partition(|path| self.is_large(path));
         for path in large {
-            self.large.add(self.patterns.tree_of_directory(&path), path);
+            self.look_beside(path);
         }
         let requests: Vec<Request> = others.into_iter().filter_map(|path| self.request(path)).collect();
         if !requests.is_empty() {
@@ -71,43 +68,43 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    /// Whether listing a directory may take so long that others do not wait for it. The first scan waits for all.
+    /// Whether listing a directory may take so long that others do not wait for it. The first scan waits for all that are not slow.
     fn is_large(&self, path: &Path) -> bool {
         let has_many = || self.directories.get(path).is_some_and(|one| one.size() > LISTED_NAMES_MAX as u64);
-        self.scanned && (has_many() || self.owner.patience.was_slow(path))
+        self.scanned && has_many() || self.owner.patience.was_slow(path)
     }
 
     /// Later checks a directory in any case, beside everything else.
     fn look_later(&mut self, path: PathBuf) {
         if let Some(directory) = self.directories.get_mut(&path) {
             directory.stamp = None;
-            let tree = self.patterns.tree_of_directory(&path);
-            self.large.add(tree, path);
+            self.look_beside(path);
         }
+    }
+
+    fn look_beside(&mut self, path: PathBuf) {
+        if let Some(directory) = self.directories.get_mut(&path) {
+            directory.is_first |= !self.scanned;
+        }
+        let tree = self.patterns.tree_of_directory(&path);
+        let _ = self.large.add(tree, path, ());
     }
 
     /// Checks directories with many names, or that are slow, one in each tree, until one of them takes a while.
     pub(super) async fn look_at_large(&mut self) {
         for _ in 0..LARGE_MAX {
-            let busy = self.busy_trees();
-            let Some(path) = self.large.take(&busy) else { return };
+            let patience = self.owner.patience.clone();
+            let Some((path, ())) = self.large.take(|path| patience.is_slow(path)) else { return };
             if let Some(request) = self.request(path) {
                 self.look_within(BRIEF, vec![request]).await;
             }
         }
     }
 
-    /// Trees in which such a directory is being looked at.
-    fn busy_trees(&mut self) -> HashSet<PathBuf> {
-        let patience = &self.owner.patience;
-        self.large.current.retain(|_, path| patience.is_slow(path));
-        self.large.current.keys().cloned().collect()
-    }
-
-    /// Whether directories with many names can be checked now.
+    /// Whether such directories can be checked now.
     pub(super) fn has_large(&mut self) -> bool {
-        let busy = self.busy_trees();
-        self.large.next(&busy).is_some()
+        let patience = &self.owner.patience;
+        self.large.has_next(|path| patience.is_slow(path))
     }
 
     /// A look at a directory, as far as it has changed.
@@ -206,7 +203,7 @@ impl<E: Env> Home<'_, E> {
             self.look_within(SLOW, others).await;
         }
         for request in slow {
-            match self.scanned && self.owner.patience.is_tree_busy(&request.directory) {
+            match self.owner.patience.is_tree_busy(&request.directory) {
                 true => self.look_later(request.directory),
                 false => self.look_within(BRIEF, vec![request]).await,
             }
@@ -263,10 +260,28 @@ impl<E: Env> Home<'_, E> {
     /// Watches what is to be watched in addition to the directories that are looked at.
     async fn watch_wanted(&mut self) {
         let wanted = self.watcher.take_wanted(|path| self.owner.patience.is_aside(path));
-        let Some(adder) = self.watcher.adder().filter(|_| !wanted.is_empty()) else { return };
+        if wanted.is_empty() {
+            return;
+        }
+        let patience = self.owner.patience.clone();
+        let (slow, others): (Vec<Wanted>, Vec<Wanted>) =
+            wanted.into_iter().partition(|wanted| patience.was_slow(wanted.path()));
+        if !others.is_empty() {
+            self.watch_within(SLOW, others).await;
+        }
+        for wanted in slow {
+            match patience.is_tree_busy(wanted.path()) {
+                true => self.watcher.want_again(wanted),
+                false => self.watch_within(BRIEF, vec![wanted]).await,
+            }
+        }
+    }
+
+    async fn watch_within(&mut self, limit: Limit, wanted: Vec<Wanted>) {
+        let Some(adder) = self.watcher.adder() else { return };
         let paths = wanted.clone();
         let work = move |work: &Work<_>| watcher::add_all(&adder, paths, work);
-        let (done, late) = self.owner.patience.attend(SLOW, work).await;
+        let (done, late) = self.owner.patience.attend(limit, work).await;
         let mut left = wanted.into_iter().skip(done.len());
         if let Some(late) = late
             && let Some(slow) = left.next()
@@ -280,43 +295,6 @@ impl<E: Env> Home<'_, E> {
                 self.name_link(&path);
             }
         }
-    }
-}
-
-/// Directories with many names, or that are slow, that are to be checked, in the order in which scans reached them. One in each tree is
-/// looked at at a time, so none waits for those of others.
-#[derive(Default)]
-pub(super) struct Large {
-    /// With their trees.
-    waiting: VecDeque<(PathBuf, PathBuf)>,
-    all: HashSet<PathBuf>,
-    /// The one that was checked last in each tree.
-    current: HashMap<PathBuf, PathBuf>,
-}
-
-impl Large {
-    fn add(&mut self, tree: PathBuf, path: PathBuf) {
-        if self.all.insert(path.clone()) {
-            self.waiting.push_back((tree, path));
-        }
-    }
-
-    /// The place of the next one that is in none of these trees. None if too many are looked at.
-    fn next(&self, busy: &HashSet<PathBuf>) -> Option<usize> {
-        let has_place = busy.len() < BUSY_MAX;
-        self.waiting.iter().position(|(tree, _)| !busy.contains(tree)).filter(|_| has_place)
-    }
-
-    fn take(&mut self, busy: &HashSet<PathBuf>) -> Option<PathBuf> {
-        let (tree, path) = self.waiting.remove(self.next(busy)?)?;
-        self.all.remove(&path);
-        self.current.insert(tree, path.clone());
-        Some(path)
-    }
-
-    /// Whether none waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
     }
 }
 

@@ -7,8 +7,9 @@ use super::super::content::FileOf;
 use super::super::follow::Followed;
 use super::super::identity::tail_marker;
 use super::Reader;
+use super::crew::Held;
 use crate::codec::framing::{self, Cut};
-use tailwater_shards::batch::{Batch, SourceRange};
+use tailwater_shards::batch::SourceRange;
 use tailwater_shards::env::Env;
 
 impl<E: Env> Reader<'_, E> {
@@ -16,7 +17,7 @@ impl<E: Env> Reader<'_, E> {
     pub(super) async fn send_converted(
         &self,
         followed: &mut Followed<FileOf<E>>,
-        mut batch: Box<Batch>,
+        mut batch: Held<'_>,
         cut: Cut,
         nuls: u64,
     ) {

@@ -1,5 +1,6 @@
 //! Directories and files that hang, as on a dead file server: what is beside them is read.
 
+use super::super::patience::LEFT_MAX;
 use super::*;
 use tailwater_shards::env::Pool;
 
@@ -241,5 +242,89 @@ fn tree_that_is_slow_delays_no_other() {
         world.wait(30);
         let read = log.borrow().lines.iter().filter(|line| *line == "slow").count();
         assert_eq!(read, 12 * 20, "seed {}", world.simulation.seed());
+    });
+}
+
+/// Appends a line to an old and to a new file, and waits until both are read.
+fn lines_and_new_files_are_read(world: &mut World, round: usize, within: Duration) {
+    let lines = [format!("new {round}"), format!("more {round}")];
+    world.append(&format!("/log/app/new-{round}.log"), &format!("{}\n", lines[0]));
+    world.append("/log/app/app.log", &format!("{}\n", lines[1]));
+    let log = world.log.clone();
+    let what = format!("both lines of round {round}");
+    world.simulation.must(&what, || lines.iter().all(|line| log.borrow().lines.contains(line)), within);
+}
+
+/// A stranger mounts a file system each of whose calls takes a while.
+fn slow_file_system_delays_no_other(takes: Duration) {
+    check_some(4, &["/log/**/*.log"], |world| {
+        world.simulation.disk().set_remote(true);
+        make(world, &["/log/app", "/log/eve/0", "/log/eve/1"]);
+        world.append("/log/app/app.log", "app\n");
+        let files: Vec<String> = (0..4).map(|number| format!("/log/eve/{}/{number}.log", number % 2)).collect();
+        files.iter().for_each(|file| world.append(file, "slow\n"));
+        world.start();
+        world.wait_for(5);
+        let disk = world.simulation.disk().clone();
+        disk.slow(Path::new("/log/eve"), takes);
+        let mut written = files.len();
+        for round in 0..30 {
+            if round % 10 == 0 {
+                files.iter().for_each(|file| world.append(file, "slow\n"));
+                world.append(&format!("/log/eve/0/new-{round}.log"), "slow\n");
+                written += files.len() + 1;
+            }
+            let within = Duration::from_secs(if round < 4 { 6 } else { 2 });
+            lines_and_new_files_are_read(world, round, within);
+            world.simulation.run_for(Duration::from_secs(1));
+        }
+        let log = world.log.clone();
+        let slow = || log.borrow().lines.iter().filter(|line| *line == "slow").count();
+        world.simulation.must("the slow files are read", || slow() == written, Duration::from_secs(1800));
+        let left = Duration::from_secs(20);
+        files.iter().for_each(|file| world.append(file, "slow\n"));
+        world.simulation.run_for(left);
+        let begun = world.simulation.now();
+        world.drain();
+        let took = world.simulation.now().since(begun);
+        assert!(took < Duration::from_secs(3), "seed {}: {took:?}", world.simulation.seed());
+        assert!(slow() <= written + files.len(), "none was read twice");
+        assert_eq!(world.lost(Lost::Deleted) + world.lost(Lost::Truncated), 0);
+    });
+}
+
+#[test]
+fn file_system_whose_calls_take_a_second_and_a_half_delays_no_other() {
+    slow_file_system_delays_no_other(Duration::from_millis(1500));
+}
+
+#[test]
+fn file_system_whose_calls_take_four_seconds_delays_no_other() {
+    slow_file_system_delays_no_other(Duration::from_secs(4));
+}
+
+#[test]
+fn file_system_whose_calls_take_eight_seconds_delays_no_other() {
+    slow_file_system_delays_no_other(Duration::from_secs(8));
+}
+
+/// All calls that may be left alone are.
+#[test]
+fn input_that_waits_for_too_many_calls_says_so_and_goes_on_when_one_returns() {
+    check_some(2, &["/log/**/*.log"], |world| {
+        let trees: Vec<String> = (0..LEFT_MAX + 4).map(|number| format!("/log/dead{number:02}")).collect();
+        trees.iter().for_each(|tree| make(world, &[tree]));
+        make(world, &["/log/zoe"]);
+        trees.iter().for_each(|tree| hang(world, tree, true));
+        world.start();
+        world.wait(150);
+        let told = world.sum(|counters| counters.errors.get());
+        let each = LEFT_MAX as u64;
+        assert_eq!(told, each + 2, "each call that was left alone, that no more may be, and that nothing is followed");
+        world.append("/log/zoe/0.log", "late\n");
+        world.wait(20);
+        assert!(!has(world, "late"), "it waits");
+        trees.iter().for_each(|tree| hang(world, tree, false));
+        world.wait_for(1);
     });
 }
