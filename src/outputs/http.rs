@@ -14,9 +14,9 @@ use super::file::compress::Compression;
 use super::letters::DeadLetters;
 use super::requests::part::{Part, Slice};
 use super::requests::{
-    Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, is_credential, verdict_of_status,
+    Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status,
 };
-use crate::codec::secret::{Secret, Url};
+use crate::codec::secret::{Secret, Url, is_credential};
 use crate::codec::template::is_template;
 use crate::codec::text::TextEncoder;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings, TrustedFile};

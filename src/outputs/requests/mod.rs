@@ -25,7 +25,7 @@ mod targets;
 pub mod tests;
 mod verdict;
 
-pub use plan::{Mistaken, Plan, RequestSettings, fatal, is_credential};
+pub use plan::{Mistaken, Plan, RequestSettings, fatal};
 pub use verdict::{BarredItem, Items, Verdict, verdict_of, verdict_of_status};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
