@@ -180,6 +180,49 @@ fn refused_events_are_kept_with_the_reason_and_delivered_after_a_fix() {
     product.terminate();
 }
 
+/// An operator removes the queue by hand while Tailwater runs. Dead letters that are made afterwards are kept, and shown.
+#[test]
+fn dead_letters_after_a_removal_of_the_queue_are_kept() {
+    let (case, destination) = (Case::new("dead-letters-removed"), Destination::start());
+    let config = configure(&case, &destination);
+    case.write("logs/app.log", b"never 1\nnever 2\n");
+    let mut product = start(&case, &config);
+    product.expect("another program removed or renamed the file to which dead letters were written");
+    wait_for_balance(&case, 2, 2, &mut product);
+    std::fs::remove_dir_all(case.path("data/dlq")).expect("the queue");
+    std::fs::write(case.path("logs/more.log"), "never 3\n").expect("a log");
+    wait_for_balance(&case, 3, 3, &mut product);
+    assert_eq!(messages(&letters(&config)), ["never 3"]);
+    let lost = metrics::sum(case.admin_port, "tailwater_dlq_lost_letters_total", &[]);
+    assert_eq!(lost, Ok(2));
+    product.terminate();
+    assert_eq!(messages(&letters(&config)), ["never 3"]);
+}
+
+/// The file that a killed process left is damaged: what is in it is set aside, and whoever starts Tailwater reads where.
+#[test]
+fn damaged_dead_letters_are_set_aside_at_a_start() {
+    let (case, destination) = (Case::new("dead-letters-damaged"), Destination::start());
+    let config = configure(&case, &destination);
+    case.write("logs/app.log", b"never 1\n");
+    let mut product = start(&case, &config);
+    wait_for_balance(&case, 1, 1, &mut product);
+    product.kill();
+    let segments = || {
+        std::fs::read_dir(case.path("data/dlq/shard-0000")).expect("a folder").map(|one| one.expect("a name").path())
+    };
+    let open =
+        segments().find(|path| path.extension().is_some_and(|ending| ending == "open")).expect("an open segment");
+    let damaged = vec![0x5a; std::fs::metadata(&open).expect("it exists").len() as usize];
+    std::fs::write(&open, &damaged).expect("damage");
+    let mut product = start(&case, &config);
+    product.expect("are no letter");
+    let aside = open.with_extension("torn");
+    product.wait_for_log(&["dead letters in", "bytes at its end are no letter", aside.to_str().expect("UTF-8")]);
+    assert_eq!(std::fs::read(&aside).expect("what was damaged"), damaged);
+    product.terminate();
+}
+
 #[test]
 fn every_event_is_delivered_or_a_dead_letter_over_kills() {
     const EVENTS: u64 = 3_000;
