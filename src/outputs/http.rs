@@ -264,6 +264,7 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let settings = self.0.clone();
+        let owner = settings.dead_letters.owner();
         Box::pin(async move {
             let plan = settings.plan().map_err(fatal)?;
             let method = match settings.method {
@@ -277,7 +278,7 @@ impl<E: Env> OutputSpec<E> for Spec {
                 paths.into_iter().map(|path| Head { method: method.clone(), path, headers: plan.headers.clone() });
             let opened = Requester::open(context.env, &plan, heads.collect(), settings.bodies()).await;
             // Certificate files may be readable again later.
-            opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
+            opened.map(|output| Box::new(output.of(owner)) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }
 }
