@@ -26,6 +26,8 @@ pub(super) struct Directory {
     pub(super) skip: u64,
     /// Whether a look at it found something to follow, since it was begun to be looked at from its beginning.
     pub(super) advances: bool,
+    /// Its own length when it was found.
+    pub(super) bytes: u64,
     /// Its room among the directories.
     pub(super) claim: Option<Claim>,
     pub(super) links: HashSet<OsString>,

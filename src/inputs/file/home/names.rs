@@ -186,7 +186,7 @@ impl<E: Env> Home<'_, E> {
                     known.replacing += 1;
                 }
                 let (modified, owner, first) = (stat.modified, stat.owner, self.finds_first);
-                self.must_follow(Unknown { path, inode, modified, owner, replaces, first });
+                self.found_unknown(Unknown { path, inode, modified, owner, replaces, first });
             }
         }
     }
