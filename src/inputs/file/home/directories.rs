@@ -146,7 +146,7 @@ impl<E: Env> Home<'_, E> {
         Arc::make_mut(&mut parent.below).extend(path.file_name().map(OsStr::to_os_string));
         let (found_under, is_first) = (Some(above.to_path_buf()), self.scanned && self.finds_first);
         self.directories
-            .insert(path.clone(), Directory { found_under, claim, is_first, bytes, ..Directory::default() });
+            .insert(path.clone(), Directory { found_under, claim, is_first, bytes, owner, ..Directory::default() });
         more.push(path);
     }
 
@@ -158,6 +158,7 @@ impl<E: Env> Home<'_, E> {
         let links = std::mem::take(&mut directory.links);
         directory.retry.clear();
         directory.refused.clear();
+        directory.release_unused(&mut self.crowd.again);
         (directory.refused_more, directory.links_seen, directory.crowded) = (0, 0, 0);
         directory.skip = 0;
         let is_base = directory.found_under.is_none();

@@ -199,6 +199,7 @@ impl<'a, E: Env> Home<'a, E> {
         memory.index_paths();
         let mut loads = vec![None; context.shards];
         loads[0] = Some(0);
+        let crowd = Crowd::new(Held::in_room(options.room.clone()), patterns.clone());
         Home {
             watcher: Watcher::start(&context.env, owner.clone(), post.clone()),
             first_run: memory.is_empty(),
@@ -220,7 +221,7 @@ impl<'a, E: Env> Home<'a, E> {
             released: Recency::default(),
             files_max: 0,
             unknown: Queue::default(),
-            crowd: Crowd::new(Held::in_room(options.room.clone())),
+            crowd,
             answers: Answers::new(),
             finds_first: true,
             touched: Touched::default(),

@@ -375,3 +375,27 @@ fn file_that_was_rotated_while_nothing_ran_is_read_before_the_one_that_took_its_
         assert_eq!(lines, ["first", "second", "third"]);
     });
 }
+
+/// Files of others that cannot be opened are looked at every second: as few of Eve's as leave room for them.
+#[test]
+fn files_without_number_that_cannot_be_read_are_read_when_they_can_and_delay_no_other() {
+    check(&["/log/*/*.log"], |world| {
+        let all: Vec<String> =
+            (0..8).flat_map(|directory| (0..90).map(move |file| format!("/log/{directory}/{file}.log"))).collect();
+        let disk = world.simulation.disk().clone();
+        for path in all.iter().map(String::as_str).chain(["/log/app/app.log"]) {
+            world.outside.create_dir_all(Path::new(path).parent().expect("a directory")).expect("made");
+            world.append(path, "line\n");
+            disk.deny(Path::new(path), true).expect("denied");
+        }
+        (0..8).for_each(|number| world.outside.set_owner(format!("/log/{number}"), 1000).expect("given"));
+        world.start();
+        world.wait(30);
+        disk.deny(Path::new("/log/app/app.log"), false).expect("allowed");
+        world.wait(5);
+        assert_eq!(world.log.borrow().lines.len(), 1, "it is looked at again");
+        all.iter().for_each(|path| disk.deny(Path::new(path), false).expect("allowed"));
+        world.wait(60);
+        assert_eq!(world.log.borrow().lines.len(), all.len() + 1, "none is forgotten");
+    });
+}
