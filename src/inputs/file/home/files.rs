@@ -251,7 +251,7 @@ impl<E: Env> Home<'_, E> {
                 }
                 None => {
                     directory.stamp = None;
-                    directory.retry_later(name);
+                    directory.retry_later(parent, name, &mut self.crowd.again);
                 }
             }
         }

@@ -12,6 +12,7 @@ pub mod crowd;
 mod directories;
 mod directory;
 pub mod files;
+mod first;
 mod generations;
 mod late;
 mod links;
@@ -127,6 +128,8 @@ struct Home<'a, E: Env> {
     sweep: VecDeque<PathBuf>,
     /// Whether all are to be checked after that.
     sweep_again: bool,
+    /// What the first scan needs, until it is over.
+    first: first::First,
     /// Directories with many names, or that are slow, that are to be checked.
     large: sweep::Large,
     files: HashMap<FileId, Known>,
@@ -196,6 +199,7 @@ impl<'a, E: Env> Home<'a, E> {
         memory.index_paths();
         let mut loads = vec![None; context.shards];
         loads[0] = Some(0);
+        let crowd = Crowd::new(Held::in_room(options.room.clone()), patterns.clone());
         Home {
             watcher: Watcher::start(&context.env, owner.clone(), post.clone()),
             first_run: memory.is_empty(),
@@ -207,6 +211,7 @@ impl<'a, E: Env> Home<'a, E> {
             inodes: circles::Scanned::default(),
             sweep: VecDeque::new(),
             sweep_again: false,
+            first: first::First::default(),
             large: sweep::Large::default(),
             files: HashMap::new(),
             by_inode: HashMap::new(),
@@ -216,7 +221,7 @@ impl<'a, E: Env> Home<'a, E> {
             released: Recency::default(),
             files_max: 0,
             unknown: Queue::default(),
-            crowd: Crowd::new(Held::in_room(options.room.clone())),
+            crowd,
             answers: Answers::new(),
             finds_first: true,
             touched: Touched::default(),
@@ -263,16 +268,16 @@ impl<'a, E: Env> Home<'a, E> {
                 self.shed_if_exhausted();
                 self.retry_crowded();
                 self.owner.tick().await;
-                self.rescan().await;
+                self.rescan();
                 self.give_up_missing().await;
                 self.owner.notebook.write_soon(self.owner.notes(&self.context.lanes));
                 tick_at = self.owner.next_tick(now, self.is_quiet());
             }
             self.take_answers().await;
-            self.look_at_events().await;
-            self.sweep_some().await;
-            self.look_at_large().await;
-            self.read_archives().await;
+            match self.scanned {
+                true => self.look_at_changes().await,
+                false => self.scan_first().await,
+            }
             self.follow_some().await;
             let now = self.context.env.now();
             tick_at = tick_at.min(self.owner.next_tick(now, self.is_quiet()));
@@ -295,6 +300,13 @@ impl<'a, E: Env> Home<'a, E> {
                 self.open_mail(from, message);
             }
         }
+    }
+
+    async fn look_at_changes(&mut self) {
+        self.look_at_events().await;
+        self.sweep_some().await;
+        self.look_at_large().await;
+        self.read_archives().await;
     }
 
     /// Whether only watches can bring changes soon: every directory is watched and has not changed for a while, and no name
