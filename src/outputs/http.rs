@@ -13,9 +13,7 @@ use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
 use super::letters::DeadLetters;
 use super::requests::part::{Part, Slice};
-use super::requests::{
-    Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status,
-};
+use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status};
 use crate::codec::secret::{Secret, Url, is_credential};
 use crate::codec::template::is_template;
 use crate::codec::text::TextEncoder;
