@@ -448,6 +448,10 @@ fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
     assert!(status == 200 && body.contains("input app: dead letters wait for space since "), "{status} {body}");
     let bad = case.path("logs/bad.log").display().to_string();
     assert!(body.contains(&format!("the first from {bad}; ")) && body.contains("replay or purge letters"), "{body}");
+    let (_, body) = metrics::get(case.admin_port, "/metrics").expect("the metrics");
+    let waiting = body.lines().filter(|line| line.starts_with("tailwater_dlq_waiting_seconds{"));
+    let waiting: Vec<&str> = waiting.filter(|line| !line.ends_with(" 0")).collect();
+    assert!(!waiting.is_empty() && waiting.iter().all(|line| line.contains("component_id=\"app\"")), "{waiting:?}");
     let log = product.log();
     assert!(log.contains("the input `app` waits: ") && log.contains(&format!("one of its sources, {bad}; ")), "{log}");
     let held = metrics::sum(case.admin_port, "tailwater_dlq_component_bytes", &["component_id=\"app\""]);

@@ -7,6 +7,7 @@
 use super::letter::{self, KeptLetter, LETTER_HEADER_BYTES, LETTER_MAGIC};
 use crate::env::{Disk, File, Open};
 use crate::wal::frame::checksum;
+use crate::wal::segment::{HeaderFound, SegmentHeader};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -193,6 +194,11 @@ impl<F: File> Segment<F> {
         }
         Ok(())
     }
+}
+
+/// Whether a file that begins like this is a segment of letters or of a write-ahead log, of whatever version.
+pub fn is_segment(begin: &[u8]) -> bool {
+    SegmentHeader::decode(begin) != HeaderFound::Bad || !matches!(header_of(begin), Header::Damaged)
 }
 
 fn header_of(bytes: &[u8]) -> Header {

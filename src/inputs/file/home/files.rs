@@ -186,6 +186,7 @@ impl<E: Env> Home<'_, E> {
                 self.look_again(&path);
                 self.begins_to_wait(&path, owner);
             }
+            Identified::Segment(error) => self.tell_once(&path, &error, "it is never read", "exclude it"),
             Identified::Other => {
                 let error = io::Error::other("not a regular file");
                 self.tell_once(&path, &error, "it is not followed", "exclude it, or use another input for it");
