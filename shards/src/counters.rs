@@ -518,6 +518,8 @@ pub struct ShardCounters {
     pub dead_letters: Counter,
     /// Dead letters for which the queue had no space, and those that were removed to make space.
     pub dead_letters_dropped: Counter,
+    /// Dead letters in a segment that another program removed or renamed while it was written.
+    pub dead_letters_lost: Counter,
     /// Times letters were stored. One sync may store those of many batches.
     pub dead_letter_syncs: Counter,
     /// Times a letter waited for space in the queue.

@@ -185,6 +185,21 @@ pub fn users_in(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// Whether the name of a header, or of a value in a URL, usually stands for something that identifies the sender.
+pub fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "cookie", "credential", "key", "passw", "secret", "signature", "token"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// Whether the query of a URL holds something whose name says that it is a credential.
+pub fn has_credential(url: &str) -> bool {
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+    values.any(|(name, value)| !value.is_empty() && is_credential(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

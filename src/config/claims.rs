@@ -2,8 +2,12 @@
 //!
 //! Guarantees: two outputs never hold the same file at the same time, whatever paths lead to it. An output that asks for a file
 //! that another output holds gets it as soon as that output releases it. Inputs can ask which files outputs write or wrote
-//! recently, so that no input reads its own output. Does not keep other processes away: the lock on the file does that.
+//! recently, so that no input reads what its own events become, also through files that other inputs read. Does not keep other
+//! processes away: the lock on the file does that.
 
+mod flows;
+
+use flows::Flows;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +37,7 @@ struct Inner {
     held: BTreeMap<Key, Held>,
     last_owner: u64,
     written: Written,
+    flows: Flows,
 }
 
 /// The current owner of a file and the next one.
@@ -133,27 +138,32 @@ impl Claims {
         self.inner().written.note_path(path, name);
     }
 
-    /// The output, if it is one of `names`, that writes this file or wrote it recently, whatever its path.
-    pub fn writer_of_file(&self, key: Key, names: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
-        let inner = self.inner();
-        inner.written.files.get(&key).filter(|name| names.contains(*name)).cloned()
+    /// An input reads this file and feeds the outputs `names`. Returns the output that writes the file or wrote it recently,
+    /// whatever its path, if its events would come back to it: then it must not be read.
+    pub fn read_file(&self, key: Key, names: &BTreeSet<Arc<str>>) -> Result<(), Arc<str>> {
+        let mut inner = self.inner();
+        let Inner { written, flows, .. } = &mut *inner;
+        match written.files.get(&key) {
+            Some(writer) if !flows.add(writer, names) => Err(writer.clone()),
+            _ => Ok(()),
+        }
     }
 
-    /// The output, if it is one of `names`, that writes this file or wrote it recently. Rotated files count too.
-    pub fn writer_of(&self, stat: &Stat, path: &Path, names: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
+    /// The same before the file at `path`, which has no symbolic links, is opened. Rotated files count too.
+    pub fn read(&self, stat: &Stat, path: &Path, names: &BTreeSet<Arc<str>>) -> Result<(), Arc<str>> {
         if names.is_empty() {
-            return None;
+            return Ok(());
         }
+        self.read_file(key_of(stat), names)?;
         let inner = self.inner();
-        let written = &inner.written;
-        let by_file = written.files.get(&key_of(stat)).filter(|name| names.contains(*name));
-        let by_path = || {
-            let unrotated = unrotated(path);
-            let found =
-                [Some(path), unrotated.as_deref()].into_iter().flatten().find_map(|path| written.paths.get(path));
-            found.filter(|name| names.contains(*name))
-        };
-        by_file.or_else(by_path).cloned()
+        let paths = &inner.written.paths;
+        let unrotated = unrotated(path);
+        // Who will write there is not known to be its writer, so this is no flow yet.
+        let writer = [Some(path), unrotated.as_deref()].into_iter().flatten().find_map(|path| paths.get(path));
+        match writer {
+            Some(writer) if inner.flows.come_back(writer, names) => Err(writer.clone()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -265,9 +275,15 @@ mod tests {
             (3, "/o/x.log.gz", false),
             (3, "/o/x.log.", false),
         ] {
-            let writer = claims.writer_of(&stat(inode), Path::new(path), &names);
-            assert_eq!(writer.is_some(), is_written, "{inode} {path}");
+            let read = claims.read(&stat(inode), Path::new(path), &names);
+            assert_eq!(read.is_err(), is_written, "{inode} {path}");
         }
-        assert_eq!(claims.writer_of(&stat(2), Path::new("/o/x.log"), &BTreeSet::from(["b".into()])), None);
+        assert_eq!(claims.read(&stat(2), Path::new("/o/x.log"), &BTreeSet::from(["b".into()])), Ok(()));
+        // Now its content goes to `b`, so it must not come back.
+        let back = claims.owner("b".into());
+        claims.take((1, 9, 0), &back).expect("nobody has it");
+        claims.note_path(Path::new("/o/b.log"), &back.name);
+        assert_eq!(claims.read_file((1, 9, 0), &names), Err(back.name.clone()));
+        assert_eq!(claims.read(&stat(8), Path::new("/o/b.log"), &names), Err(back.name));
     }
 }

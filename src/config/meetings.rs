@@ -1,19 +1,19 @@
 //! Detects what several components share: inputs that read one stream, outputs with the same file, inputs that read what outputs
 //! write, and paths that become equal because a field is missing.
 //!
-//! Guarantees: two inputs on one stream are an error. Two outputs that write to one file, or an input that reads its own output,
-//! are errors if every event does it, and warnings if it depends on the fields of an event. With a disk, paths are compared after
+//! Guarantees: two inputs on one stream are an error. Two outputs that write to one file, or an input that reads what its own events
+//! become, are errors if every event does it, and warnings if it depends on the fields of an event. With a disk, paths are compared after
 //! symbolic links are resolved; without one, only the configured paths are compared. Conflicts that only show while events flow
 //! are detected by outputs and inputs.
 
+mod rings;
+
 use super::claims::unrotated;
 use super::node::Node;
-use super::plan::{InputPlan, OutputPlan, Plan};
+use super::plan::{OutputPlan, Plan};
 use super::problem::Problem;
 use super::types::{FieldName, FieldNames};
 use crate::codec::marked;
-use crate::inputs::InputConfig;
-use crate::inputs::file::patterns::Patterns;
 use crate::outputs::OutputConfig;
 use crate::outputs::file::paths::{linked_directory, open_to_others, resolved};
 use crate::outputs::file::template::PathTemplate;
@@ -61,16 +61,7 @@ pub fn check<E: Env, D: Disk>(plan: &Plan, root: &Node, disk: Option<&D>, proble
         problems.extend(disk.and_then(|disk| exposed(one, disk, root)));
         problems.extend(disk.and_then(|disk| linked(one, disk, root)));
     }
-    for (index, input) in plan.inputs.iter().enumerate().filter(|(_, input)| input.used) {
-        if root.is_assumed(&["inputs", &input.name, "include"]) {
-            continue;
-        }
-        let InputConfig::File(settings) = &input.settings else { continue };
-        let downstream = downstream(plan, index);
-        let own = files.iter().filter(|one| downstream.contains(&one.index));
-        let Some(patterns) = Reading::of(settings, disk) else { continue };
-        problems.extend(own.filter_map(|one| feedback(input, &patterns, one, root)));
-    }
+    problems.extend(rings::check(plan, &files, root, disk));
 }
 
 /// Reports inputs that read the same stream, so that each would get only a part of it.
@@ -95,15 +86,11 @@ fn rivals<E: Env>(plan: &Plan, root: &Node) -> Vec<Problem> {
     problems
 }
 
-/// The indices of the outputs that may receive the events of an input.
-fn downstream(plan: &Plan, input: usize) -> BTreeSet<usize> {
-    let pipelines = plan.pipelines.iter().filter(|pipeline| pipeline.inputs.contains(&input));
-    pipelines.flat_map(|pipeline| pipeline.outputs.iter().copied()).collect()
-}
-
 /// The names of the outputs that may receive the events of an input.
 pub fn downstream_names(plan: &Plan, input: usize) -> Arc<BTreeSet<Arc<str>>> {
-    Arc::new(downstream(plan, input).into_iter().map(|output| plan.outputs[output].name.as_str().into()).collect())
+    Arc::new(
+        rings::downstream(plan, input).into_iter().map(|output| plan.outputs[output].name.as_str().into()).collect(),
+    )
 }
 
 fn files_of<'a, D: Disk>(index: usize, output: &'a OutputPlan, root: &Node, disk: Option<&D>) -> Option<Files<'a>> {
@@ -255,66 +242,4 @@ fn linked<D: Disk>(files: &Files<'_>, disk: &D, root: &Node) -> Option<Problem> 
 /// Whether an input adds a field of this name to each event.
 fn is_added(fields: &FieldNames, name: &str) -> bool {
     [&fields.timestamp, &fields.host].into_iter().any(|field| matches!(field, FieldName::Named(named) if named == name))
-}
-
-/// What an input reads, as configured and with the symbolic links of its directories resolved.
-struct Reading {
-    given: Patterns,
-    real: Option<Patterns>,
-}
-
-impl Reading {
-    fn of<D: Disk>(settings: &crate::inputs::file::Settings, disk: Option<&D>) -> Option<Reading> {
-        let here = disk.and_then(|disk| disk.canonical(Path::new(".")).ok()).unwrap_or_else(|| "/".into());
-        let given = Patterns::new(&settings.include, &settings.exclude, &here).ok()?;
-        let real = disk.and_then(|disk| {
-            let include: Vec<String> = given.bases.iter().map(|(glob, base)| behind_links(glob, base, disk)).collect();
-            Patterns::new(&include, &settings.exclude, &here).ok()
-        });
-        Some(Reading { given, real })
-    }
-
-    fn reads(&self, files: &Files<'_>) -> bool {
-        let reads = |path: &Path| {
-            let is_excluded = self.given.excludes.match_path(path) || self.given.excludes.match_path(&files.sample);
-            !is_excluded
-                && (self.given.wants_file(path) || self.real.as_ref().is_some_and(|real| real.wants_file(path)))
-        };
-        let rotated = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(".1");
-            PathBuf::from(name)
-        };
-        [&files.sample, &files.real].into_iter().any(|path| reads(path) || files.rotated > 0 && reads(&rotated(path)))
-    }
-}
-
-/// A glob with the symbolic links of its leading directories resolved.
-fn behind_links<D: Disk>(glob: &str, base: &Path, disk: &D) -> String {
-    let Some(rest) = base.to_str().and_then(|base| glob.strip_prefix(base)) else { return glob.to_owned() };
-    match resolved(base, disk) {
-        Ok(real) => format!("{}{rest}", globset::escape(&real.to_string_lossy())),
-        Err(_) => glob.to_owned(),
-    }
-}
-
-/// Reports an input that reads what one of its own outputs writes.
-fn feedback(input: &InputPlan, reading: &Reading, files: &Files<'_>, root: &Node) -> Option<Problem> {
-    if !reading.reads(files) {
-        return None;
-    }
-    let (input, output) = (&input.name, &files.output.name);
-    let span = root.span_at(&["inputs", input, "include"]);
-    let shown = &files.shown;
-    let what =
-        format!("the input `{input}` reads the output file of `{output}`, which its events go to: an endless loop");
-    let help = format!("let `{output}` write to another directory, or exclude its files with `exclude`");
-    Some(match files.template.has_fields() {
-        false => Problem::error(span, what).label(format!("matches {shown}")).help(help),
-        true => {
-            let what = format!("the input `{input}` may find files of the output `{output}`, which its events go to");
-            let label = format!("matches {shown}; files that `{output}` writes are not read");
-            Problem::warning(span, what).label(label).help(help)
-        }
-    })
 }

@@ -1,7 +1,8 @@
 //! Says why an expression has no value for an event: which field, what it holds, and what does not accept it.
 //!
 //! Guarantees: shows only values of the event, shortened; of a constant, which a variable may hold, only the type. Cold: it
-//! evaluates the expression again, for a single event that is shown to people.
+//! evaluates the expression again, for a single event that is shown to people, each part of it at most twice as often as parts are above
+//! it. An expression that ended because of its work is not evaluated again: each part could take as much work as the whole.
 
 use super::check::Type;
 use super::error::EvalError;
@@ -16,6 +17,9 @@ const VALUE_BYTES_MAX: usize = 60;
 
 /// Why `program` has no value, or none that is true or false.
 pub(super) fn explain<F: Fields + ?Sized>(program: &Program, error: EvalError, fields: &F) -> String {
+    if error == EvalError::TooMuchWork {
+        return program.explain(error);
+    }
     let mut scratch = Scratch::default();
     scratch.fit(&program.patterns);
     let machine = Machine::new(&program.patterns, fields, &mut scratch);

@@ -328,4 +328,15 @@ mod tests {
         let explained = program.explain_on(error, &event);
         assert!(explained.contains("absent"), "{explained}");
     }
+
+    /// Whoever writes the event chooses that, and there is a dead letter for each.
+    #[test]
+    fn expression_that_takes_too_much_work_is_not_evaluated_again() {
+        let source = vec!["items.all(i, items.exists(j, i == j))"; 100].join(" && ");
+        let program = Program::compile(&source).expect("valid");
+        let event = event(&program, 500);
+        let error = program.test(&event, &mut program.scratch()).expect_err("there are too many");
+        assert_eq!(error, EvalError::TooMuchWork);
+        assert_eq!(program.explain_on(error, &event), program.explain(error), "no part of it is described");
+    }
 }

@@ -13,10 +13,8 @@ use super::encoding::{Encoding, message_field, output_full};
 use super::file::compress::Compression;
 use super::letters::DeadLetters;
 use super::requests::part::{Part, Slice};
-use super::requests::{
-    Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, is_credential, verdict_of_status,
-};
-use crate::codec::secret::{Secret, Url};
+use super::requests::{Mistaken, Plan, Protocol, RequestSettings, Requester, Verdict, fatal, verdict_of_status};
+use crate::codec::secret::{Secret, Url, is_credential};
 use crate::codec::template::is_template;
 use crate::codec::text::TextEncoder;
 use crate::config::component::{Component, Facts, Mistake, OutputSettings, TrustedFile};
@@ -264,6 +262,7 @@ impl<E: Env> OutputSpec<E> for Spec {
 
     fn open(&self, context: OutputContext<E>, _: Resume) -> LocalFuture<'static, OpenResult> {
         let settings = self.0.clone();
+        let owner = settings.dead_letters.owner();
         Box::pin(async move {
             let plan = settings.plan().map_err(fatal)?;
             let method = match settings.method {
@@ -277,7 +276,7 @@ impl<E: Env> OutputSpec<E> for Spec {
                 paths.into_iter().map(|path| Head { method: method.clone(), path, headers: plan.headers.clone() });
             let opened = Requester::open(context.env, &plan, heads.collect(), settings.bodies()).await;
             // Certificate files may be readable again later.
-            opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
+            opened.map(|output| Box::new(output.of(owner)) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }
 }

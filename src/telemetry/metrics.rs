@@ -289,6 +289,7 @@ impl Exporter {
             families.count(&table::WAL_FULL, &labels, counters.wal_full.get());
             families.count(&table::LETTERS, &labels, counters.dead_letters.get());
             families.count(&table::LETTERS_DROPPED, &labels, counters.dead_letters_dropped.get());
+            families.count(&table::LETTERS_LOST, &labels, counters.dead_letters_lost.get());
             families.count(&table::LETTERS_FULL, &labels, counters.dead_letters_full.get());
             families.count(&table::LETTERS_DISK, &labels, counters.dead_letter_bytes.get());
             self.letters(families, counters, &shard);

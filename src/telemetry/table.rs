@@ -160,6 +160,8 @@ metrics! {
         "Dead letters stored.");
     LETTERS_DROPPED = counter("dlq_dropped_letters_total", "letters", SHARD,
         "Dead letters dropped because the queue was full, new or old as `when_full` says.");
+    LETTERS_LOST = counter("dlq_lost_letters_total", "letters", SHARD,
+        "Dead letters that another program removed with the file to which they were being written.");
     LETTERS_FULL = counter("dlq_full_total", "times", SHARD,
         "Times that a dead letter waited because the queue was full.");
     LETTERS_DISK = gauge("dlq_bytes", "bytes", SHARD,

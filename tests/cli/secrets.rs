@@ -48,11 +48,19 @@ fn literal_secret_in_a_readable_file_is_told() {
             assert!(told.contains("c.yaml:6:"), "{told}");
         }
     }
-    let (_, told) = validated("{type: http, url: \"https://a/\", proxy: \"http://u:hunter2@p:1\"}", 0o644);
-    assert!(told.contains("a secret is written") && !told.contains("hunter"), "{told}");
+    for of_url in [
+        "{type: http, url: \"https://a/\", proxy: \"http://u:hunter2@p:1\"}",
+        "{type: http, url: \"https://a/in?x=1&api_key=hunter2\"}",
+        "{type: http, url: https://a/in?token=hunter2}",
+        "{type: elasticsearch, endpoints: [\"https://a:9200/?key=hunter2\"], index: i}",
+    ] {
+        let (_, told) = validated(of_url, 0o644);
+        assert!(told.contains("a secret is written") && !told.contains("hunter"), "{of_url}: {told}");
+    }
     for open in [
         "{type: http, url: \"https://a/\", auth: {basic: {user: u, password: \"${PASSWORD}\"}}}",
         "{type: http, url: \"https://a/\", auth: {bearer: \"${TOKEN:-none}\"}, proxy: none}",
+        "{type: http, url: \"https://a/in?token=${PASSWORD}\"}",
         "{type: http, url: \"https://a/in?x=1\", proxy: \"http://p:3128\"}",
     ] {
         let (code, told) = validated(open, 0o644);

@@ -180,6 +180,49 @@ fn refused_events_are_kept_with_the_reason_and_delivered_after_a_fix() {
     product.terminate();
 }
 
+/// An operator removes the queue by hand while Tailwater runs. Dead letters that are made afterwards are kept, and shown.
+#[test]
+fn dead_letters_after_a_removal_of_the_queue_are_kept() {
+    let (case, destination) = (Case::new("dead-letters-removed"), Destination::start());
+    let config = configure(&case, &destination);
+    case.write("logs/app.log", b"never 1\nnever 2\n");
+    let mut product = start(&case, &config);
+    product.expect("another program removed or renamed the file to which dead letters were written");
+    wait_for_balance(&case, 2, 2, &mut product);
+    std::fs::remove_dir_all(case.path("data/dlq")).expect("the queue");
+    std::fs::write(case.path("logs/more.log"), "never 3\n").expect("a log");
+    wait_for_balance(&case, 3, 3, &mut product);
+    assert_eq!(messages(&letters(&config)), ["never 3"]);
+    let lost = metrics::sum(case.admin_port, "tailwater_dlq_lost_letters_total", &[]);
+    assert_eq!(lost, Ok(2));
+    product.terminate();
+    assert_eq!(messages(&letters(&config)), ["never 3"]);
+}
+
+/// The file that a killed process left is damaged: what is in it is set aside, and whoever starts Tailwater reads where.
+#[test]
+fn damaged_dead_letters_are_set_aside_at_a_start() {
+    let (case, destination) = (Case::new("dead-letters-damaged"), Destination::start());
+    let config = configure(&case, &destination);
+    case.write("logs/app.log", b"never 1\n");
+    let mut product = start(&case, &config);
+    wait_for_balance(&case, 1, 1, &mut product);
+    product.kill();
+    let segments = || {
+        std::fs::read_dir(case.path("data/dlq/shard-0000")).expect("a folder").map(|one| one.expect("a name").path())
+    };
+    let open =
+        segments().find(|path| path.extension().is_some_and(|ending| ending == "open")).expect("an open segment");
+    let damaged = vec![0x5a; std::fs::metadata(&open).expect("it exists").len() as usize];
+    std::fs::write(&open, &damaged).expect("damage");
+    let mut product = start(&case, &config);
+    product.expect("are no letter");
+    let aside = open.with_extension("torn");
+    product.wait_for_log(&["dead letters in", "bytes at its end are no letter", aside.to_str().expect("UTF-8")]);
+    assert_eq!(std::fs::read(&aside).expect("what was damaged"), damaged);
+    product.terminate();
+}
+
 #[test]
 fn every_event_is_delivered_or_a_dead_letter_over_kills() {
     const EVENTS: u64 = 3_000;
@@ -405,6 +448,10 @@ fn user_who_writes_bad_lines_stops_no_file_of_another_user() {
     assert!(status == 200 && body.contains("input app: dead letters wait for space since "), "{status} {body}");
     let bad = case.path("logs/bad.log").display().to_string();
     assert!(body.contains(&format!("the first from {bad}; ")) && body.contains("replay or purge letters"), "{body}");
+    let (_, body) = metrics::get(case.admin_port, "/metrics").expect("the metrics");
+    let waiting = body.lines().filter(|line| line.starts_with("tailwater_dlq_waiting_seconds{"));
+    let waiting: Vec<&str> = waiting.filter(|line| !line.ends_with(" 0")).collect();
+    assert!(!waiting.is_empty() && waiting.iter().all(|line| line.contains("component_id=\"app\"")), "{waiting:?}");
     let log = product.log();
     assert!(log.contains("the input `app` waits: ") && log.contains(&format!("one of its sources, {bad}; ")), "{log}");
     let held = metrics::sum(case.admin_port, "tailwater_dlq_component_bytes", &["component_id=\"app\""]);
@@ -473,6 +520,33 @@ fn user_whose_events_are_rejected_stops_no_events_of_another_user() {
         other => Err(format!("{other:?} dropped and kept; {}", product.state())),
     });
     product.terminate();
+}
+
+/// A server that rejects a request because of one event in it says no more than that. An ordinary user writes nearly all events.
+#[test]
+fn user_whose_events_are_rejected_loses_no_events_of_others_in_the_same_requests() {
+    const BAD: u64 = 12_000;
+    for (name, files) in [("dead-crowd", 1), ("dead-crowds", 300)] {
+        let (case, destination) = (Case::new(name), Destination::start());
+        let input = format!("{{type: file, include: [\"{}\"]}}", case.path("logs/*.log").display());
+        let output = destination.output().replace("request_bytes: 1, batch: {max_age: 10ms}", "batch: {max_age: 3s}");
+        let config = case.configure(&input, &output);
+        std::fs::set_permissions(case.path("logs"), std::fs::Permissions::from_mode(0o1777)).expect("permissions");
+        let logs = case.path("logs").display().to_string();
+        let write = format!("for f in $(seq {files}); do yes bad | head -n {} > {logs}/bad$f.log; done", BAD / files);
+        assert!(nobody_runs(&write).status().expect("a shell").success());
+        let good: Vec<String> = (0..40).map(|number| format!("good {number}")).collect();
+        case.write("logs/good1.log", format!("{}\n", good[..39].join("\n")).as_bytes());
+        case.write("logs/good2.log", format!("{}\n", good[39]).as_bytes());
+        let mut product = start(&case, &config);
+        product.expect("single events were rejected");
+        wait_for_balance(&case, BAD + 40, BAD, &mut product);
+        product.terminate();
+        assert_eq!(destination.taken(), good.into_iter().map(|message| (message, 1)).collect(), "{files} files");
+        let reason = "rejected together with others of its source";
+        let shown = dlq(&["cat", "--reason", reason], &config);
+        assert!(text(&shown.stdout).contains("bad"), "{files} files: {}", text(&shown.stderr));
+    }
 }
 
 /// A command of an ordinary user.

@@ -284,6 +284,28 @@ fn own_files_are_not_read_under_any_name() {
     all.assert_exactly_once();
 }
 
+/// A segment of the write-ahead log under another name, which root made: each line read would make it longer.
+#[test]
+fn segments_are_not_read_under_another_name() {
+    let case = Case::new("segments");
+    append(&case.path("logs/good.log"), &block(1, 100));
+    let mut running = Running::start(case, "logs/*.log", "");
+    running.wait(100);
+    let logs =
+        fs::read_dir(running.case.path("data/wal")).expect("the log").map(|entry| entry.expect("an entry").path());
+    let segment = |log: PathBuf| {
+        let names = fs::read_dir(log).expect("its segments").map(|entry| entry.expect("an entry").path());
+        names.into_iter().find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"0")))
+    };
+    let segment = logs.into_iter().find_map(segment).expect("a segment");
+    running.product.expect("hard.log");
+    fs::hard_link(segment, running.case.path("logs/hard.log")).expect("a link");
+    running.product.wait_for_log(&["hard.log", "it is a segment of"]);
+    append(&running.case.path("logs/good.log"), &block(101, 200));
+    let (_, all) = running.finish(200);
+    all.assert_exactly_once();
+}
+
 /// `/var/log/containers/*.log` leads to `/var/log/pods`, and that to `/var/lib/docker/containers`. A container's log is rotated
 /// while Tailwater is down.
 #[test]

@@ -28,6 +28,80 @@ fn has(command: &str) -> bool {
     Command::new(command).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// The directives of a file in `deploy/systemd`, as `Section.Name=value`, in their order.
+fn directives(name: &str) -> Vec<String> {
+    let text = fs::read_to_string(repository("deploy/systemd").join(name)).expect("a file");
+    let mut section = String::new();
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
+        match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            Some(name) => name.clone_into(&mut section),
+            None => {
+                assert!(line.split_once('=').is_some_and(|(name, _)| !name.contains(' ')), "{name}: {line:?}");
+                found.push(format!("{section}.{line}"));
+            }
+        }
+    }
+    found
+}
+
+/// What the pages promise, wherever the tests run. systemd takes the last one of a name, or all of a list: each is there once.
+#[test]
+fn unit_has_what_the_pages_promise() {
+    let unit = directives("tailwater.service");
+    for promised in [
+        "User=tailwater",
+        "Group=tailwater",
+        "SupplementaryGroups=adm systemd-journal",
+        "CapabilityBoundingSet=",
+        "AmbientCapabilities=",
+        "NoNewPrivileges=yes",
+        "StateDirectory=tailwater",
+        "StateDirectoryMode=0750",
+        "LogsDirectory=tailwater",
+        "LogsDirectoryMode=0750",
+        "UMask=0027",
+        "LimitCORE=0",
+        "ProtectSystem=strict",
+        "ProtectHome=yes",
+        "PrivateTmp=yes",
+        "PrivateDevices=yes",
+        "DevicePolicy=closed",
+        "ProtectProc=invisible",
+        "ProtectClock=yes",
+        "ProtectHostname=yes",
+        "ProtectKernelLogs=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelTunables=yes",
+        "ProtectControlGroups=yes",
+        "KeyringMode=private",
+        "LockPersonality=yes",
+        "MemoryDenyWriteExecute=yes",
+        "RestrictNamespaces=yes",
+        "RestrictRealtime=yes",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+        "SystemCallArchitectures=native",
+        "SuccessExitStatus=75",
+        "RestartPreventExitStatus=64 78",
+        "ExecStartPre=/usr/bin/tailwater validate --no-files -c /etc/tailwater/tailwater.yaml",
+    ] {
+        let name = promised.split_inclusive('=').next().expect("a name");
+        let set: Vec<&String> = unit.iter().filter(|line| line.starts_with(&format!("Service.{name}"))).collect();
+        assert_eq!(set, [&format!("Service.{promised}")], "deploy/systemd/tailwater.service");
+    }
+    let filters: Vec<&str> = unit.iter().filter_map(|line| line.strip_prefix("Service.SystemCallFilter=")).collect();
+    assert_eq!(filters[..2], ["@system-service", "~@privileged @resources"], "{filters:?}");
+    assert!(
+        !unit.iter().any(|line| line.starts_with("Service.ReadWritePaths")),
+        "it writes to its two directories only"
+    );
+    // Reading every file is the only right that the drop-in gives.
+    assert_eq!(
+        directives("read-everything.conf"),
+        ["Service.CapabilityBoundingSet=CAP_DAC_READ_SEARCH", "Service.AmbientCapabilities=CAP_DAC_READ_SEARCH"]
+    );
+}
+
 #[test]
 fn unit_is_hardened_and_has_no_unknown_directive() {
     if !has("systemd-analyze") {

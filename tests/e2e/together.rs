@@ -249,6 +249,37 @@ fn input_skips_the_files_that_its_output_writes() {
     assert_eq!(written, 101, "{sent:?} events sent");
 }
 
+/// Two inputs and two outputs whose paths depend on events, so that only the files show the ring. A chain goes on.
+#[test]
+fn ring_through_several_files_is_broken_where_it_would_close() {
+    let case = Case::new("ring");
+    let folder = case.path("").display().to_string();
+    let config = case.write(
+        "ring.yaml",
+        format!(
+            "data_dir: {folder}data\nshards: 1\nadmin: {{listen: \"127.0.0.1:{}\"}}\ninputs:\n  \
+             a: {{type: file, include: [{folder}logs/y-*.log], parse: json}}\n  \
+             b: {{type: file, include: [{folder}logs/x-*.log], parse: json}}\n  \
+             c: {{type: file, include: [{folder}logs/z-*.log], parse: json}}\npipelines:\n  \
+             ab: {{inputs: [a], outputs: [x]}}\n  ba: {{inputs: [b], outputs: [y, z]}}\n  cd: {{inputs: [c], outputs: [end]}}\n\
+             outputs:\n  x: {{type: file, path: \"{folder}logs/{{{{ v }}}}-1.log\"}}\n  \
+             y: {{type: file, path: \"{folder}logs/{{{{ w }}}}-1.log\"}}\n  \
+             z: {{type: file, path: \"{folder}logs/z-1.log\"}}\n  end: {{type: file, path: {folder}out/end.log}}\n",
+            case.admin_port
+        )
+        .as_bytes(),
+    );
+    append(&case.path("logs/y-0.log"), b"{\"v\":\"x\",\"w\":\"y\"}\n");
+    let mut product = Product::start(&case, &config);
+    product.expect("");
+    product.wait_for_log(&["y-1.log", "the output `y` writes it", "through files that other inputs read"]);
+    wait_for_lines(&case.path("out/end.log"), 1, &mut product);
+    product.terminate();
+    for file in ["logs/x-1.log", "logs/y-1.log", "logs/z-1.log", "out/end.log"] {
+        assert_eq!(lines_of(&case.path(file)).len(), 1, "{file}");
+    }
+}
+
 #[test]
 fn pipe_at_the_path_of_a_file_is_a_mistake_and_blocks_nothing() {
     let case = Case::new("pipe");

@@ -431,7 +431,8 @@ impl<E: Env> Clerk<E> {
             let result = work(store)?;
             Ok((result, store.holding()))
         });
-        let (result, Holding { bytes, open, holders }) = done.await?;
+        let (result, Holding { bytes, open, holders, lost }) = done.await?;
+        self.counters.dead_letters_lost.set(lost);
         self.counters.dead_letter_bytes.set(bytes);
         self.counters.dead_letters_open.set(u64::from(open));
         if *self.holders.borrow() != holders {
@@ -448,6 +449,8 @@ impl<E: Env> Clerk<E> {
             let period = match self.with_store(move |store| store.tend(idle)).await {
                 Ok(_) if self.counters.dead_letters_open.get() > 0 => Some(TEND),
                 Ok(_) if self.counters.dead_letter_bytes.get() > 0 => Some(TEND_SEALED),
+                // It is still to be reported that no more letters are dropped.
+                Ok(_) if self.drops.borrow().iter().next().is_some() => Some(TEND_SEALED),
                 Ok(_) => None,
                 Err(error) => {
                     tracing::warn!(%error, "maintenance of the dead letter queue failed and is retried");

@@ -174,14 +174,18 @@ pub fn encode(out: &mut Vec<u8>, time: Timestamp, letter: &DeadLetter<'_>) {
 }
 
 /// Completes the encoded letters in `bytes`, which are about to be written to a segment of which `synced` bytes are durable.
-pub fn stamp(mut bytes: &mut [u8], synced: u64) {
+/// Returns how many there are.
+pub fn stamp(mut bytes: &mut [u8], synced: u64) -> u64 {
+    let mut letters = 0;
     while let Ok(length) = length(bytes) {
         let (letter, rest) = bytes.split_at_mut(length);
         letter[48..56].copy_from_slice(&synced.to_le_bytes());
         let checksum = checksum(letter);
         letter[4..8].copy_from_slice(&checksum.to_le_bytes());
         bytes = rest;
+        letters += 1;
     }
+    letters
 }
 
 /// Length in bytes of the letter at the beginning of `bytes`, according to its header, if the whole letter is there.

@@ -13,6 +13,7 @@
 //! └── shard-0000/                   letters that this shard stored
 //!     ├── 1795392754000000.seg      sealed: never written again; commands may rename or remove it
 //!     ├── 1795392760000000.open     being written by a running engine, or left by one that died
+//!     ├── 1795392750000000.torn     bytes that were cut from a segment because they are no letter; read by nobody, may be removed
 //!     └── seal                      created by a command that needs the open one sealed; the engine removes it afterwards
 //! ```
 //!
@@ -50,14 +51,15 @@
 //!     56     - component, place, source, reason, original; zero to the length
 //! ```
 //!
-//! Bytes after the last byte that a letter proves to have been durable may be torn. An engine that finds an open segment drops
-//! bytes there that are not a letter, and seals the rest. In a sealed segment, bytes that are not a letter are damage.
+//! Bytes after the last byte that a letter proves to have been durable may be torn. An engine that finds an open segment sets
+//! bytes there that are not a letter aside, and seals the rest. In a sealed segment, bytes that are not a letter are damage.
 
 pub mod clerk;
 mod drops;
 pub mod letter;
 mod parcel;
 pub mod segment;
+pub mod settle;
 pub mod shares;
 pub mod store;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use super::letter::{self, KeptLetter, LETTER_HEADER_BYTES, LETTER_MAGIC};
 use crate::env::{Disk, File, Open};
 use crate::wal::frame::checksum;
+use crate::wal::segment::{HeaderFound, SegmentHeader};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -161,6 +162,24 @@ impl<F: File> Segment<F> {
         Ok(more)
     }
 
+    /// Whether these bytes are all zero.
+    pub(super) fn is_blank(&self, from: u64, to: u64) -> io::Result<bool> {
+        let mut window = Window { bytes: Vec::new(), start: from };
+        let mut at = from;
+        while at < to {
+            let wanted = (to - at).min(WINDOW_BYTES as u64) as usize;
+            let there = window.reach(&self.file, at, wanted, to)?.min(wanted);
+            if there == 0 {
+                break;
+            }
+            if window.at(at)[..there].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += there as u64;
+        }
+        Ok(true)
+    }
+
     /// Copies bytes of it to another file.
     pub(super) fn copy(&self, from: u64, to: u64, out: &mut Sealed<F>) -> io::Result<()> {
         let mut window = Window { bytes: Vec::new(), start: from };
@@ -175,6 +194,11 @@ impl<F: File> Segment<F> {
         }
         Ok(())
     }
+}
+
+/// Whether a file that begins like this is a segment of letters or of a write-ahead log, of whatever version.
+pub fn is_segment(begin: &[u8]) -> bool {
+    SegmentHeader::decode(begin) != HeaderFound::Bad || !matches!(header_of(begin), Header::Damaged)
 }
 
 fn header_of(bytes: &[u8]) -> Header {

@@ -2,11 +2,13 @@
 //!
 //! Guarantees: letters that [`Store::append`] reports as stored are durable when it returns. After an error, nothing of that
 //! call counts, and the letters are written again to a new segment, because a failed sync proves nothing about the pages before
-//! it. The segments exceed the limit by at most the rounding of one letter. A letter that is beyond the share of its component or
+//! it. The same holds if another program removed or renamed the segment: no letter is reported as stored in a file that has lost its
+//! name by then. The segments exceed the limit by at most the rounding of one letter. A letter that is beyond the share of its component or
 //! source ([`super::shares`]) delays no letter of another one. Blocks: it must run off the executor. Opening it reads all segments
 //! once, to know whose letters they hold.
 
-use super::segment::{self, Entry, Found, HEADER_BYTES, Header, Sealed, Segment, cost};
+use super::segment::{self, Entry, Found, HEADER_BYTES, Segment, cost};
+use super::settle::{Torn, settle};
 use super::shares::{Holder, Owner, Shares};
 use super::{DeadLetter, KeptLetter, Options, WhenFull, letter, shard_folder, shard_of};
 use crate::env::{Disk, File, Open, Sabotage, ShardId, Timestamp};
@@ -25,6 +27,9 @@ struct OpenSegment<D: Disk> {
     synced: u64,
     /// Whether its name is durable.
     named: bool,
+    /// Letters in it, and how many of them were reported as stored.
+    letters: u64,
+    stored: u64,
 }
 
 /// See the module.
@@ -42,6 +47,8 @@ pub struct Store<D: Disk> {
     strays: bool,
     /// Letters that were removed to make space and have not been reported yet.
     removed: u64,
+    /// Letters that another program removed with the open segment since the store was opened.
+    lost: u64,
     /// The highest number seen or assigned.
     highest: u64,
 }
@@ -87,6 +94,8 @@ pub struct Holding {
     pub open: bool,
     /// The components with letters in it.
     pub holders: Vec<Holder>,
+    /// Letters that another program removed with the open segment since the store was opened.
+    pub lost: u64,
 }
 
 impl<D: Disk> Store<D> {
@@ -96,9 +105,21 @@ impl<D: Disk> Store<D> {
         let folder = shard_folder(data_dir, shard);
         let data_dir = data_dir.to_path_buf();
         let (open, shares) = (None, Shares::default());
-        let (sealed_bytes, strays, removed, highest) = (0, false, 0, 0);
-        let mut store =
-            Store { disk, data_dir, folder, shard, options, open, sealed_bytes, shares, strays, removed, highest };
+        let (sealed_bytes, strays, removed, lost, highest) = (0, false, 0, 0, 0);
+        let mut store = Store {
+            disk,
+            data_dir,
+            folder,
+            shard,
+            options,
+            open,
+            sealed_bytes,
+            shares,
+            strays,
+            removed,
+            lost,
+            highest,
+        };
         // Must happen before other segments are taken over, while the number of the open segment is still unique.
         store.settle_strays()?;
         if shard.0 == 0 {
@@ -112,7 +133,7 @@ impl<D: Disk> Store<D> {
     pub fn holding(&self) -> Holding {
         let open = self.open.as_ref().map_or(0, |open| cost(open.length));
         let holders = self.shares.holders();
-        Holding { bytes: self.sealed_bytes + open, open: self.open.is_some() || self.strays, holders }
+        Holding { bytes: self.sealed_bytes + open, open: self.open.is_some() || self.strays, holders, lost: self.lost }
     }
 
     /// Rescans the folder: commands that replay or purge take sealed segments away, or put others there.
@@ -162,11 +183,55 @@ impl<D: Disk> Store<D> {
     /// Appends encoded letters and makes them durable with one sync. The letters belong to several parcels, one after the
     /// other, which end at `ends`. A letter that waits for space delays no later parcel.
     pub fn append(&mut self, letters: &[u8], ends: &[ParcelEnd], now: Timestamp) -> io::Result<Appended> {
-        let result = self.append_all(letters, ends, now);
-        if result.is_err() {
-            self.abandon();
+        self.notice_removal();
+        let result = self.append_named(letters, ends, now);
+        match &mut self.open {
+            Some(open) if result.is_ok() => open.stored = open.letters,
+            _ if result.is_err() => self.abandon(),
+            _ => {}
         }
         result
+    }
+
+    /// The same for an open segment that had its name a moment ago. The name may go at any time.
+    fn append_named(&mut self, letters: &[u8], ends: &[ParcelEnd], now: Timestamp) -> io::Result<Appended> {
+        let done = self.append_all(letters, ends, now)?;
+        if self.is_removed() { Err(self.removed_meanwhile()) } else { Ok(done) }
+    }
+
+    /// Whether the open segment has no name any more.
+    fn is_removed(&self) -> bool {
+        let Some(open) = &self.open else { return false };
+        let stat = self.disk.stat(&self.open_path(open.number));
+        stat.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Gives up the open segment if another program removed or renamed it: what is written to it reaches nobody.
+    fn notice_removal(&mut self) {
+        if self.is_removed()
+            && let Some(open) = self.open.take()
+        {
+            self.shares.forget_open();
+            self.count_lost(open.number, open.stored);
+        }
+    }
+
+    /// Counts the letters that were in the open segment before this call, as an error for those of this call.
+    fn removed_meanwhile(&mut self) -> io::Error {
+        if let Some((number, stored)) = self.open.as_mut().map(|open| (open.number, std::mem::take(&mut open.stored))) {
+            self.count_lost(number, stored);
+        }
+        io::Error::other("another program removed or renamed the file meanwhile")
+    }
+
+    fn count_lost(&mut self, number: u64, letters: u64) {
+        self.lost += letters;
+        tracing::warn!(
+            path = %self.open_path(number).display(),
+            letters,
+            "another program removed or renamed the file to which dead letters were written, with {letters} letters in it; new ones are \
+             written to another file. To remove dead letters, use tailwater dlq purge"
+        );
     }
 
     fn append_all(&mut self, letters: &[u8], ends: &[ParcelEnd], now: Timestamp) -> io::Result<Appended> {
@@ -180,7 +245,7 @@ impl<D: Disk> Store<D> {
             if written > HEADER_BYTES as u64 && written + bytes > self.options.segment_bytes {
                 self.write(&letters[from..at], now)?;
                 from = at;
-                self.seal()?;
+                self.seal_open()?;
                 continue;
             }
             let owner = self.shares.owner(&letters[at..]);
@@ -225,7 +290,7 @@ impl<D: Disk> Store<D> {
         match when_full {
             WhenFull::Block => return Ok(Room::Later),
             WhenFull::DropOldest => {
-                self.seal()?;
+                self.seal_open()?;
                 self.look()?;
                 // Letters of others go only if the component has none, and the queue is full.
                 let own = self.shares.oldest_mostly_of(owner);
@@ -263,21 +328,21 @@ impl<D: Disk> Store<D> {
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         let mut bytes = bytes.to_vec();
-        letter::stamp(&mut bytes, open.synced);
+        let letters = letter::stamp(&mut bytes, open.synced);
         open.file.write_at(&bytes, open.length)?;
         open.length += bytes.len() as u64;
+        open.letters += letters;
         Ok(())
     }
 
     fn begin(&mut self, now: Timestamp) -> io::Result<()> {
         self.disk.create_dir_all(&self.folder)?;
         let number = u64::try_from(now.0 / 1000).unwrap_or(0).max(self.highest + 1);
-        let path = self.folder.join(segment::file_name(number, false));
-        let file = self.disk.open(&path, Open::Create)?;
+        let file = self.disk.open(&self.open_path(number), Open::Create)?;
         self.highest = number;
         let header = segment::header(u64::from(self.shard.0), number);
         // Must be set before anything can fail, so that a created file is maintained.
-        self.open = Some(OpenSegment { file, number, length: 0, synced: 0, named: false });
+        self.open = Some(OpenSegment { file, number, length: 0, synced: 0, named: false, letters: 0, stored: 0 });
         let Some(open) = &mut self.open else { return Ok(()) };
         open.file.write_at(&header, 0)?;
         open.length = HEADER_BYTES as u64;
@@ -302,7 +367,15 @@ impl<D: Disk> Store<D> {
 
     /// Seals the open segment, if there is one. From then on commands may take it.
     pub fn seal(&mut self) -> io::Result<()> {
+        self.notice_removal();
+        self.seal_open()
+    }
+
+    fn seal_open(&mut self) -> io::Result<()> {
         self.sync()?;
+        if self.is_removed() {
+            return Err(self.removed_meanwhile());
+        }
         let Some(open) = self.open.take() else { return Ok(()) };
         self.sealed_bytes += cost(open.length);
         self.shares.seal(open.number, open.length);
@@ -312,8 +385,11 @@ impl<D: Disk> Store<D> {
     }
 
     fn rename(&self, number: u64) -> io::Result<()> {
-        let name = |sealed| self.folder.join(segment::file_name(number, sealed));
-        self.disk.rename(&name(false), &name(true))
+        self.disk.rename(&self.open_path(number), &self.folder.join(segment::file_name(number, true)))
+    }
+
+    fn open_path(&self, number: u64) -> PathBuf {
+        self.folder.join(segment::file_name(number, false))
     }
 
     /// Gives up the open segment after an error. Its bytes that are not durable are written again elsewhere, so they are
@@ -331,6 +407,7 @@ impl<D: Disk> Store<D> {
 
     /// Seals the open segment if a command requests it or if `idle` is set, and seals segments that an error left behind.
     pub fn tend(&mut self, idle: bool) -> io::Result<()> {
+        self.notice_removal();
         let request = self.folder.join(SEAL_REQUEST);
         let asked = self.disk.stat(&request).is_ok();
         if asked || idle {
@@ -351,7 +428,7 @@ impl<D: Disk> Store<D> {
         let own = self.open.as_ref().map(|open| open.number);
         for entry in segment::list(&self.disk, &self.folder)? {
             if !entry.sealed && Some(entry.number) != own {
-                settle(&self.disk, &entry)?;
+                report(settle(&self.disk, &entry)?);
             }
         }
         Ok(())
@@ -370,7 +447,7 @@ impl<D: Disk> Store<D> {
             };
             for entry in segment::list(&self.disk, &shard_folder(&self.data_dir, shard))? {
                 if !entry.sealed {
-                    settle(&self.disk, &entry)?;
+                    report(settle(&self.disk, &entry)?);
                 }
             }
             for entry in segment::list(&self.disk, &shard_folder(&self.data_dir, shard))? {
@@ -381,93 +458,9 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Seals a segment that nothing writes any more. Bytes after the durable part that are not a letter are an unfinished write and
-/// are removed. Blocks.
-pub fn settle<D: Disk>(disk: &D, entry: &Entry) -> io::Result<()> {
-    let (segment, sealed) = (Segment::open(disk, &entry.path)?, entry.path.with_extension("seg"));
-    if let Header::Foreign(_) = segment.header() {
-        return disk.rename(&entry.path, &sealed);
-    }
-    let proven = proven(&segment)?;
-    let kept = without_torn(&segment, proven, |_, _| Ok(()))?;
-    match kept {
-        Kept::Nothing => disk.remove(&entry.path),
-        Kept::Beginning(length) => {
-            let file = disk.open(&entry.path, Open::Write)?;
-            if length < segment.length() {
-                file.truncate(length)?;
-            }
-            // Bytes that a killed process had written but not synced must not become torn after the segment counts as sealed.
-            file.sync()?;
-            disk.rename(&entry.path, &sealed)
-        }
-        Kept::Parts => {
-            let mut out = Sealed::begin(disk, &sealed)?;
-            if is_begun_anew(&segment, proven) {
-                out.write(&segment::header(0, entry.number))?;
-            }
-            without_torn(&segment, proven, |from, to| segment.copy(from, to, &mut out))?;
-            out.finish(disk)?;
-            disk.remove(&entry.path)
-        }
-    }
-}
-
-/// What remains of a segment without its torn parts.
-enum Kept {
-    Nothing,
-    /// This many of its first bytes.
-    Beginning(u64),
-    Parts,
-}
-
-/// Bytes that were certainly durable: the highest number that a letter states.
-fn proven<F: File>(segment: &Segment<F>) -> io::Result<u64> {
-    let (mut walk, mut proven) = (segment.walk(), 0);
-    while let Some(found) = walk.next()? {
-        if let Found::Letter(kept) = found {
-            proven = kept.synced.max(proven);
-        }
-    }
-    Ok(proven)
-}
-
-/// Whether the header itself is torn.
-fn is_begun_anew<F: File>(segment: &Segment<F>, proven: u64) -> bool {
-    segment.header() != Header::Known && proven == 0
-}
-
-/// Passes on the parts of a segment that are not torn.
-fn without_torn<F: File>(
-    segment: &Segment<F>,
-    proven: u64,
-    mut part: impl FnMut(u64, u64) -> io::Result<()>,
-) -> io::Result<Kept> {
-    // The end of the intact beginning, and whether more intact parts follow.
-    let mut beginning = if segment.header() == Header::Known { HEADER_BYTES as u64 } else { 0 };
-    let (mut whole, mut any) = (!is_begun_anew(segment, proven), false);
-    part(0, beginning)?;
-    let mut walk = segment.walk();
-    let mut from = beginning;
-    loop {
-        let torn = match walk.next()? {
-            None => break,
-            Some(Found::Damage { offset, .. }) => offset >= proven,
-            Some(Found::Letter(_)) => false,
-        };
-        let to = walk.at();
-        if !torn {
-            part(from, to)?;
-            any = true;
-            whole &= from == beginning;
-            beginning = to;
-        }
-        from = to;
-    }
-    match (any, whole) {
-        (false, _) => Ok(Kept::Nothing),
-        (true, true) => Ok(Kept::Beginning(beginning)),
-        (true, false) => Ok(Kept::Parts),
+fn report(torn: Option<Torn>) {
+    if let Some(torn) = torn {
+        tracing::warn!("{torn}");
     }
 }
 
@@ -486,5 +479,53 @@ pub fn move_into<D: Disk>(disk: &D, path: &Path, number: u64, folder: &Path) -> 
             stat => stat?,
         };
         number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dlq::{ComponentKind, DeadLetter};
+    use crate::sim::{SimDisk, Simulation};
+
+    const NOW: Timestamp = Timestamp(1_795_392_754_000_000_000);
+
+    fn letter() -> Vec<u8> {
+        let letter = DeadLetter {
+            kind: ComponentKind::Output,
+            component: "es",
+            place: "rejected",
+            source: b"",
+            reason: "status 400",
+            attempts: 1,
+            timestamp: NOW,
+            original: b"event",
+        };
+        let mut out = Vec::new();
+        letter::encode(&mut out, NOW, &letter);
+        out
+    }
+
+    /// The segment is removed after it was looked for, before the letters are durable.
+    #[test]
+    fn letter_in_a_file_that_lost_its_name_meanwhile_is_not_reported_as_stored() {
+        for segment_bytes in [64 * 1024, 100] {
+            let disk = Simulation::new(1).disk().clone();
+            disk.outside().create_dir_all("/data").unwrap();
+            let options = Options { bytes_max: 1024 * 1024, segment_bytes, when_full: WhenFull::Block };
+            let mut store: Store<SimDisk> =
+                Store::open(disk.clone(), Path::new("/data"), ShardId(0), 1, options).unwrap();
+            let (letter, ends) = (letter(), [ParcelEnd { at: letter().len(), when_full: None }]);
+            store.append(&letter, &ends, NOW).unwrap();
+            disk.remove(&segment::list(&disk, &store.folder).unwrap()[0].path).unwrap();
+            // A full segment is sealed first, which needs its name.
+            assert!(store.append_named(&letter, &ends, NOW).is_err(), "{segment_bytes}");
+            store.abandon();
+            assert_eq!(store.append(&letter, &ends, NOW).unwrap().stored, 1);
+            store.tend(true).unwrap();
+            let sealed = segment::list(&disk, &store.folder).unwrap();
+            let held = sealed.iter().map(|entry| Segment::open(&disk, &entry.path).unwrap().letters().unwrap());
+            assert_eq!((held.sum::<u64>(), store.holding().lost), (1, 1), "{segment_bytes}");
+        }
     }
 }

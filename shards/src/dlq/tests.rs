@@ -423,7 +423,7 @@ fn any_bytes_are_walked_to_their_end() {
         while walk.next().unwrap().is_some() {}
         assert_eq!(walk.at(), bytes.len() as u64, "round {round}");
         let before = segment.letters().unwrap();
-        store::settle(&disk, &entries(&disk)[0]).unwrap();
+        settle::settle(&disk, &entries(&disk)[0]).unwrap();
         let of = |entry: &Entry| Segment::open(&disk, &entry.path).unwrap().letters().unwrap();
         let after: u64 = entries(&disk).iter().map(of).sum();
         assert_eq!(after, before, "round {round}: what is whole stays");
@@ -464,8 +464,85 @@ fn large_segment_is_read_and_settled_in_bounded_memory() {
     }
     assert_eq!(found, [40, 1]);
     assert!(most <= longest.max(segment::WINDOW_BYTES), "{most} bytes in memory, the longest letter has {longest}");
-    store::settle(&disk, &entries(&disk)[0]).unwrap();
+    settle::settle(&disk, &entries(&disk)[0]).unwrap();
     assert_eq!(read(&disk), ((0..40).collect(), 0), "the damage is behind what was durable");
     let length = disk.outside().read(&entries(&disk)[0].path).unwrap().len();
     assert!(length < whole.len() - large);
+}
+
+/// Another program removes the segment that is being written, the whole folder, or renames it: what was in it is told and counted,
+/// and each letter that is stored afterwards is in a file with a name.
+#[test]
+fn letters_after_a_removal_of_the_open_segment_are_in_another_one() {
+    for how in ["remove", "remove folder", "rename"] {
+        let simulation = machine(15);
+        let disk = simulation.disk().clone();
+        let mut store = roomy(&disk);
+        let lose = || match (how, &entries(&disk)[..]) {
+            ("remove", [one]) => disk.remove(&one.path).unwrap(),
+            ("rename", [one]) => disk.outside().rename(&one.path, "/data/elsewhere").unwrap(),
+            _ => disk.outside().remove_dir_all("/data/dlq").unwrap(),
+        };
+        append(&mut store, &letters(0, 2, 100)).unwrap();
+        append(&mut store, &letters(2, 1, 100)).unwrap();
+        lose();
+        assert_eq!(append(&mut store, &letters(3, 2, 100)).unwrap().stored, 2);
+        assert_eq!((read(&disk), store.holding().lost), ((vec![3, 4], 0), 3), "{how}");
+        lose();
+        store.tend(false).unwrap();
+        let holding = store.holding();
+        assert_eq!((holding.lost, holding.bytes, holding.open, holding.holders.len()), (5, 0, false, 0), "{how}");
+        append(&mut store, &letters(5, 1, 100)).unwrap();
+        lose();
+        store.seal().unwrap();
+        append(&mut store, &letters(6, 1, 100)).unwrap();
+        store.seal().unwrap();
+        assert_eq!((read(&disk), store.holding().lost), ((vec![6], 0), 6), "{how}");
+    }
+}
+
+fn torn_files(disk: &SimDisk) -> Vec<PathBuf> {
+    let names = disk.outside().list(folder()).unwrap();
+    let paths = names.iter().map(|name| folder().join(name));
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == "torn")).collect()
+}
+
+/// An open segment that is damaged from the beginning, one that is damaged at its end, and one with zeros at its end.
+#[test]
+fn bytes_that_a_start_cuts_are_set_aside() {
+    let simulation = machine(16);
+    let disk = simulation.disk().clone();
+    let stored = |number: u64| {
+        let mut store = roomy(&disk);
+        append(&mut store, &letters(number, 1, 100)).unwrap();
+        let path = entries(&disk).pop().unwrap().path;
+        drop(store);
+        (disk.outside().read(&path).unwrap(), path)
+    };
+    let (whole, path) = stored(0);
+    let garbage = vec![0xa5; whole.len()];
+    disk.outside().write(&path, &garbage).unwrap();
+    drop(roomy(&disk));
+    assert_eq!((read(&disk), torn_files(&disk)), ((vec![], 0), vec![path.with_extension("torn")]));
+    assert_eq!(disk.outside().read(path.with_extension("torn")).unwrap(), garbage);
+
+    let (_, path) = stored(1);
+    disk.outside().append(&path, b"no letter").unwrap();
+    drop(roomy(&disk));
+    assert_eq!(read(&disk), (vec![1], 0));
+    let second = torn_files(&disk).into_iter().find(|found| *found != path.with_extension("torn")).unwrap();
+    assert_eq!(disk.outside().read(second).unwrap(), b"no letter", "the name was taken");
+
+    let (_, path) = stored(2);
+    disk.outside().append(&path, &[0; 5000]).unwrap();
+    drop(roomy(&disk));
+    assert_eq!((read(&disk), torn_files(&disk).len()), ((vec![1, 2], 0), 2), "zeros are nothing");
+
+    // A file system that damages every segment fills no disk.
+    for number in 3..40 {
+        let (_, path) = stored(number);
+        disk.outside().append(&path, b"no letter").unwrap();
+        drop(roomy(&disk));
+    }
+    assert_eq!((read(&disk).0.len(), torn_files(&disk).len()), (39, 16));
 }

@@ -11,7 +11,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tailwater_shards::dlq::segment::{Entry, Found, Header, Sealed, Segment, file_name, header};
-use tailwater_shards::dlq::store::{SEAL_REQUEST, move_into, settle};
+use tailwater_shards::dlq::settle::{Torn, settle};
+use tailwater_shards::dlq::store::{SEAL_REQUEST, move_into};
 use tailwater_shards::dlq::{KeptLetter, shard_folder};
 use tailwater_shards::env::{Disk, ShardId};
 use tailwater_shards::glommio_env::RealDisk;
@@ -102,7 +103,7 @@ impl Queue {
 
     fn settle_all(&self) -> anyhow::Result<()> {
         for entry in self.open_segments()? {
-            settle(&self.disk, &entry).map_err(|error| unreadable(&entry.path, &error))?;
+            report(settle(&self.disk, &entry).map_err(|error| unreadable(&entry.path, &error))?);
         }
         Ok(())
     }
@@ -240,13 +241,20 @@ impl Claim {
     pub fn hand_over(&self, from: &Path) -> anyhow::Result<()> {
         for entry in tailwater_shards::dlq::segment::list(&self.disk, from)? {
             if !entry.sealed {
-                settle(&self.disk, &entry)?;
+                report(settle(&self.disk, &entry)?);
             }
         }
         for entry in tailwater_shards::dlq::segment::list(&self.disk, from)? {
             move_into(&self.disk, &entry.path, entry.number, &self.home)?;
         }
         Ok(())
+    }
+}
+
+/// Says what was cut from a segment that a process left open.
+fn report(torn: Option<Torn>) {
+    if let Some(torn) = torn {
+        output::complain(&format!("note: {torn}\n"));
     }
 }
 

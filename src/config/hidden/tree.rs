@@ -9,7 +9,7 @@ use super::super::problem::Span;
 use super::Hidden;
 use super::lines::comments;
 use super::marks::{Child, Forms, MARKS};
-use crate::codec::secret::{hidden_of_url, is_reference, users_in};
+use crate::codec::secret::{has_credential, hidden_of_url, is_reference, users_in};
 
 /// What is known of a value.
 #[derive(Clone)]
@@ -164,7 +164,7 @@ impl<'t> Walk<'t> {
 
     fn url(&mut self, span: Span, scalar: &Scalar, place: Place) {
         let source = self.source(span);
-        if !scalar.variables && source.contains('@') {
+        if !scalar.variables && (source.contains('@') || has_credential(&scalar.text)) {
             self.hidden.literals.push(span);
         }
         let quote = if source.starts_with(['"', '\'']) { 1 } else { 0 };

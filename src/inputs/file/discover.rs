@@ -147,6 +147,14 @@ pub struct Below {
     pub link: Option<Inode>,
     /// The user that owns it.
     pub owner: u32,
+    /// Its own length, which grows with the number of names in it.
+    pub bytes: u64,
+}
+
+impl Below {
+    fn new(path: PathBuf, link: Option<Inode>, stat: &Stat) -> Below {
+        Below { path, link, owner: stat.owner, bytes: stat.length }
+    }
 }
 
 /// A wanted name in a directory.
@@ -338,14 +346,14 @@ fn looked<D: Disk>(scout: &Scout<'_, D>, request: &Request, place: &Place<D::Loc
             Err(error) if is_absent(&error) => gone.push(name.clone()),
             Ok(stat) if stat.kind == FileKind::Directory => {
                 if as_directory {
-                    directories.push(Below { path, link: None, owner: stat.owner });
+                    directories.push(Below::new(path, None, &stat));
                 }
             }
             _ => {
                 let found = if as_directory { scout.find_in(place, name).ok() } else { None };
                 match found.filter(|spot| spot.stat.kind == FileKind::Directory) {
                     Some(Spot { stat, .. }) => {
-                        directories.push(Below { path, link: Some(Inode::of(&stat)), owner: stat.owner });
+                        directories.push(Below::new(path, Some(Inode::of(&stat)), &stat));
                     }
                     None if as_file => entries.push(entry(scout, request, place, name.clone(), None)),
                     None => {}

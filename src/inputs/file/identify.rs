@@ -14,6 +14,7 @@ use super::identity::{
     HEAD_BYTES, Head, Inode, Memory, PROOF_BYTES, Remembered, Sighting, TAIL_BYTES, Version, tail_marker,
 };
 use super::neighbours::Neighbours;
+use super::own::refuse_content;
 use super::patience::Work;
 use super::patterns::Patterns;
 use super::place::find_beginning;
@@ -120,6 +121,8 @@ pub enum Identified<F> {
     WrongEncoding(Encoding),
     /// It may be, or become, a copy of a file that has not ended yet: check again soon.
     Awaited,
+    /// A segment of Tailwater's.
+    Segment(io::Error),
     /// Not a regular file.
     Other,
     /// It cannot be opened or read.
@@ -165,6 +168,9 @@ fn identify_one<D: Disk>(
             true => Identified::Archive(format, Version::of(&stat)),
             false => Identified::ForeignCopy(format),
         });
+    }
+    if let Err(error) = refuse_content(&begin) {
+        return Ok(Identified::Segment(error));
     }
     if let Some(seen) = wrong_encoding(&begin, knowledge.rules.encoding) {
         return Ok(Identified::WrongEncoding(seen));

@@ -6,8 +6,11 @@
 //! since it was refused first, or one before, if it never accepted any itself. So a server that accepts nothing any more makes the output
 //! wait, whatever it says about each index.
 //!
-//! All that is delivered may be for such indexes, so that nothing else can show what the server accepts. Therefore, whenever it accepted
-//! nothing for [`ALONE`], the output looks at what comes next: for [`LOOK`], events of refused indexes are dead letters.
+//! All that is delivered may be for such indexes, so that nothing else can show what the server accepts. Therefore, when it accepted
+//! nothing for [`ALONE`], the output looks at what comes next: for [`LOOK`], events of refused indexes are dead letters. After each look
+//! in vain it waits twice as long, up to [`ALONE_MAX`]. If an index that accepted events before is refused, the server itself is likely to
+//! have a trouble: this ends a look at once, and costs the index no event. Whoever can have such an index closed stops the output with it,
+//! but not for longer than [`ALONE_MAX`]: then a look passes over the events of such indexes as well.
 //!
 //! A server takes its time to say that a shard is missing, and all events of the request wait for that. So for an index that was given up
 //! because of it, events are sent only every [`ASK_EVERY`], those for all such indexes at the same moment.
@@ -24,8 +27,10 @@ pub const WAIT: Duration = if cfg!(test) { Duration::from_millis(300) } else { D
 /// How long it does not wait again after that, and how long an index without events is remembered.
 pub const WAIT_AGAIN: Duration = Duration::from_secs(600);
 
-/// How long an output waits for a server that accepts nothing, and how long it looks then whether it accepts what comes next.
-pub const ALONE: Duration = if cfg!(test) { Duration::from_millis(2400) } else { WAIT_AGAIN };
+/// How long an output waits for a server that accepts nothing, at first and at most, and how long it looks then whether it accepts what
+/// comes next.
+pub const ALONE: Duration = if cfg!(test) { Duration::from_millis(2400) } else { Duration::from_secs(120) };
+const ALONE_MAX: Duration = if cfg!(test) { Duration::from_millis(12_000) } else { WAIT_AGAIN };
 pub const LOOK: Duration = if cfg!(test) { Duration::from_millis(600) } else { Duration::from_secs(60) };
 
 /// How often the server is asked about indexes of which it says late that it accepts nothing.
@@ -79,8 +84,31 @@ struct Refused {
 /// A time in which the server accepted nothing.
 #[derive(Clone, Copy)]
 struct Nothing {
+    /// Since then, or since the last look.
     since: Monotonic,
+    /// The same, but only looks count that may have passed over indexes which accepted events before.
+    good_since: Monotonic,
     looks_since: Option<Monotonic>,
+    /// Number of looks so far.
+    looks: u32,
+}
+
+impl Nothing {
+    /// Whether events of an index may be passed over, in a look that begins if there is none.
+    fn is_due(&self, was_good: bool, now: Monotonic) -> bool {
+        let wait = ALONE.saturating_mul(1 << self.looks.min(16)).min(ALONE_MAX);
+        match was_good {
+            true => now.since(self.good_since) >= ALONE_MAX,
+            false => self.looks_since.is_some() || now.since(self.since) >= wait,
+        }
+    }
+
+    /// The state after a look, or after it was cut short.
+    fn looked(self, now: Monotonic) -> Nothing {
+        let is_of_good = self.looks_since.is_some_and(|begun| begun.since(self.good_since) >= ALONE_MAX);
+        let good_since = if is_of_good { now } else { self.good_since };
+        Nothing { since: now, good_since, looks_since: None, looks: self.looks + 1 }
+    }
 }
 
 /// See the module. A key stands for an index.
@@ -114,7 +142,7 @@ impl Barred {
     /// Records that the server refused an event because of its index, and decides what happens to it. `late` is the reason, if the
     /// server took its time to say it.
     pub fn refused(&mut self, key: &[u8], late: Option<&str>, now: Monotonic) -> Fate {
-        let nothing = *self.nothing.get_or_insert(Nothing { since: now, looks_since: None });
+        self.nothing.get_or_insert(Nothing { since: now, good_since: now, looks_since: None, looks: 0 });
         let was_good = self.good.remove(key).is_some();
         if self.refused.len() >= INDEXES_MAX && !self.refused.contains_key(key) {
             self.refused.retain(|_, refused| now.since(refused.seen) < WAIT_AGAIN);
@@ -124,7 +152,7 @@ impl Barred {
             let accepts_others = !was_good && !self.good.is_empty();
             return match accepts_others && !may_wait {
                 true => Fate::Rejected { is_news: false },
-                false => self.wait_or_look(may_wait, nothing, now),
+                false => self.wait_or_look(may_wait, was_good, now),
             };
         }
         let new = Refused { since: now, seen: now, was_good, is_given_up: false, late: None };
@@ -144,7 +172,8 @@ impl Barred {
         let accepts_others =
             self.good.values().any(|last| *last >= refused.since) || (!refused.was_good && !self.good.is_empty());
         if may_wait || !accepts_others {
-            return self.wait_or_look(may_wait, nothing, now);
+            let was_good = refused.was_good;
+            return self.wait_or_look(may_wait, was_good, now);
         }
         refused.is_given_up = true;
         if late.is_some() && self.asked.is_none_or(|at| now.since(at) >= ASK_EVERY) {
@@ -154,17 +183,17 @@ impl Barred {
     }
 
     /// What happens to an event that the output would wait for, in a time in which the server accepted nothing.
-    fn wait_or_look(&mut self, may_wait: bool, Nothing { since, looks_since }: Nothing, now: Monotonic) -> Fate {
-        if may_wait || now.since(since) < ALONE {
+    fn wait_or_look(&mut self, may_wait: bool, was_good: bool, now: Monotonic) -> Fate {
+        let Some(nothing) = self.nothing.filter(|_| !may_wait) else { return Fate::Again };
+        let is_over = nothing.looks_since.is_some_and(|begun| now.since(begun) >= LOOK);
+        if is_over || !nothing.is_due(was_good, now) {
+            if nothing.looks_since.is_some() {
+                self.nothing = Some(nothing.looked(now));
+            }
             return Fate::Again;
         }
-        let begun = looks_since.unwrap_or(now);
-        if now.since(begun) >= LOOK {
-            self.nothing = Some(Nothing { since: now, looks_since: None });
-            return Fate::Again;
-        }
-        self.nothing = Some(Nothing { since, looks_since: Some(begun) });
-        Fate::PassedOver { is_news: looks_since.is_none() }
+        self.nothing = Some(Nothing { looks_since: nothing.looks_since.or(Some(now)), ..nothing });
+        Fate::PassedOver { is_news: nothing.looks_since.is_none() }
     }
 
     /// Whether events of an index are sent. `now` is when their delivery began: all of its indexes are asked about if one is.
@@ -250,30 +279,71 @@ mod tests {
         }
     }
 
+    fn passed(is_news: bool) -> Fate {
+        Fate::PassedOver { is_news }
+    }
+
     /// A delivery that holds nothing but such events tells nothing about the others behind it.
     #[test]
     fn output_looks_from_time_to_time_whether_the_server_accepts_what_comes_next() {
         let mut barred = Barred::default();
-        let passed = |is_news| Fate::PassedOver { is_news };
-        // One that accepted events before, and one that never did.
-        barred.accepted(b"a", NOW);
-        let all = |barred: &mut Barred, now| [b"a", b"b"].map(|key| barred.refused(key, None, now));
-        assert_eq!(all(&mut barred, NOW), [Fate::Again; 2]);
+        let both = |barred: &mut Barred, now| [b"a", b"b"].map(|key| barred.refused(key, None, now));
+        assert_eq!(both(&mut barred, NOW), [Fate::Again; 2]);
         let mut begin = NOW;
-        for _ in 0..3 {
-            let look = begin.after(ALONE);
-            assert_eq!(all(&mut barred, look), [passed(true), passed(false)]);
-            assert_eq!(all(&mut barred, look.after(LOOK / 2)), [passed(false); 2]);
+        for wait in [ALONE, ALONE * 2, ALONE * 4, ALONE_MAX, ALONE_MAX] {
+            let look = begin.after(wait);
+            assert_eq!(both(&mut barred, begin.after(wait * 3 / 4)), [Fate::Again; 2], "{wait:?}");
+            assert_eq!(both(&mut barred, look), [passed(true), passed(false)], "{wait:?}");
+            assert_eq!(both(&mut barred, look.after(LOOK / 2)), [passed(false); 2]);
             // It was in vain.
             begin = look.after(LOOK);
-            assert_eq!(all(&mut barred, begin), [Fate::Again; 2]);
-            assert_eq!(all(&mut barred, begin.after(ALONE / 2)), [Fate::Again; 2]);
+            assert_eq!(both(&mut barred, begin), [Fate::Again; 2]);
         }
-        let look = begin.after(ALONE);
-        assert_eq!(all(&mut barred, look), [passed(true), passed(false)]);
+        let look = begin.after(ALONE_MAX);
+        assert_eq!(both(&mut barred, look), [passed(true), passed(false)]);
         barred.accepted(b"c", look);
-        assert_eq!(all(&mut barred, look), [NEWS; 2], "the server accepts others");
-        assert_eq!(all(&mut barred, look.after(ALONE)), [Fate::Rejected { is_news: false }; 2]);
+        assert_eq!(both(&mut barred, look), [NEWS; 2], "the server accepts others");
+        assert_eq!(both(&mut barred, look.after(ALONE)), [Fate::Rejected { is_news: false }; 2]);
+    }
+
+    /// The server has a trouble of its own, and loses no event of an index that is as it should be.
+    #[test]
+    fn index_that_was_good_and_is_refused_ends_a_look_at_once() {
+        let mut barred = Barred::default();
+        barred.accepted(b"good", NOW);
+        let mut all = |key: &[u8], now| barred.refused(key, None, now);
+        assert_eq!([all(b"good", NOW), all(b"evil", NOW)], [Fate::Again; 2]);
+        let look = NOW.after(ALONE);
+        assert_eq!([all(b"good", look), all(b"evil", look)], [Fate::Again, passed(true)], "it begins none");
+        assert_eq!(
+            [all(b"evil", look), all(b"good", look), all(b"evil", look)],
+            [passed(false), Fate::Again, Fate::Again]
+        );
+        assert_eq!(all(b"evil", look.after(ALONE)), Fate::Again, "and the next one is later");
+        assert_eq!(all(b"evil", look.after(ALONE * 2)), passed(true));
+    }
+
+    /// Somebody has an index of his own closed, and sends nothing else.
+    #[test]
+    fn index_that_was_good_stops_others_no_longer_than_the_longest_wait() {
+        let mut barred = Barred::default();
+        barred.accepted(b"his", NOW);
+        let step = ALONE_MAX / 40;
+        let (mut at, mut passed_over) = (NOW, 0);
+        for _ in 0..39 {
+            assert_eq!([b"his", b"new"].map(|key| barred.refused(key, None, at))[0], Fate::Again);
+            at = at.after(step);
+        }
+        at = at.after(step);
+        assert_eq!(barred.refused(b"his", None, at), passed(true));
+        for _ in 0..80 {
+            passed_over += u32::from(barred.refused(b"his", None, at) == passed(false));
+            at = at.after(step);
+        }
+        let most = 2 * (LOOK.as_nanos().div_ceil(step.as_nanos()) as u32 + 1);
+        assert!((2..=most).contains(&passed_over), "{passed_over} of {most}: it waits in between");
+        barred.accepted(b"other", at);
+        assert_eq!(barred.refused(b"his", None, at), NEWS);
     }
 
     #[test]

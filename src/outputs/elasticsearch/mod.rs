@@ -361,10 +361,10 @@ impl<E: Env> OutputSpec<E> for Spec {
         let owner = settings.dead_letters.owner();
         Box::pin(async move {
             let Job { plan, heads, bulk } = settings.job().map_err(fatal)?;
-            let bulk = bulk.of_output(context.counters, indexes, owner);
+            let bulk = bulk.of_output(context.counters, indexes, owner.clone());
             let opened = Requester::open(context.env, &plan, heads, bulk).await;
             // Certificate files may be readable again later.
-            opened.map(|output| Box::new(output) as Box<dyn Output>).map_err(PluginError::Retry)
+            opened.map(|output| Box::new(output.of(owner)) as Box<dyn Output>).map_err(PluginError::Retry)
         })
     }
 }

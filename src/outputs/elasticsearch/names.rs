@@ -11,7 +11,7 @@
 //! A name is judged once in a delivery, and only then is memory allocated and the lock of the output taken: for at most
 //! [`NAMES_KEPT_MAX`] names that are remembered at once.
 
-use super::barred::{ALONE, Barred, Fate, LOOK, Turn};
+use super::barred::{Barred, Fate, LOOK, Turn};
 use crate::codec::template::Template;
 use crate::codec::visible::steers;
 use crate::outputs::distinct::{Distinct, is_date_counted};
@@ -267,8 +267,8 @@ impl Names {
             ),
             Fate::PassedOver { is_news: true } => tracing::warn!(
                 component_id = %output, component_kind = "output", %index,
-                "output {output}: the server accepted nothing for {ALONE:?}. To see whether it accepts events for other indexes than those it \
-                 refuses, their events become dead letters for {LOOK:?}: {why}"
+                "output {output}: the server accepted nothing for some minutes. To see whether it accepts events for other indexes than those it \
+                 refuses, their events become dead letters for up to {LOOK:?}: {why}"
             ),
             _ => {}
         }

@@ -5,10 +5,20 @@
 //! have its files of every hour. Any other date is chosen by an event: no more than as many paths with such a date get
 //! new files, and they take no place of values. First directories, or the values of `share_by`, share the places as the groups of
 //! [`Distinct`] do. Outlives the openings of an output. Does not look at files, and starts again at zero with the process.
+//! That no file is at a refused path is remembered for [`MISSING_FOR`], for [`MISSING_MAX`] paths, so that a flood of events for one does
+//! not look for it each time.
 
 use crate::outputs::distinct::Distinct;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tailwater_shards::env::Monotonic;
+
+/// How long a file that is not there is not looked for again, so that one that somebody makes is used soon.
+const MISSING_FOR: Duration = Duration::from_secs(10);
+
+/// Maximum number of such files.
+const MISSING_MAX: usize = 4096;
 
 /// What an event needs a place for.
 #[derive(Clone, Copy)]
@@ -25,12 +35,15 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Admitted {
     values: Mutex<Distinct>,
     dated: Mutex<Distinct>,
+    /// When the files of refused paths were looked for.
+    missing: Mutex<HashMap<Vec<u8>, Monotonic>>,
 }
 
 impl Admitted {
     /// Nothing yet, of at most `max`.
     pub(super) fn new(max: usize) -> Admitted {
-        Admitted { values: Mutex::new(Distinct::new(max)), dated: Mutex::new(Distinct::new(max)) }
+        let places = || Mutex::new(Distinct::new(max));
+        Admitted { values: places(), dated: places(), missing: Mutex::default() }
     }
 
     fn places<T>(&self, is_dated: bool, ask: impl FnOnce(&mut Distinct) -> T) -> T {
@@ -47,6 +60,25 @@ impl Admitted {
     /// Notes that something without a place has a file, so that it may have the next one, of another date, as well.
     pub(super) fn has_file(&self, wanted: Wanted<'_>) {
         self.places(wanted.is_dated, |places| places.is_there(wanted.name));
+    }
+
+    fn missing(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Monotonic>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is known that no file is at a refused path.
+    pub(super) fn is_missing(&self, path: &[u8], now: Monotonic) -> bool {
+        self.missing().get(path).is_some_and(|looked| now.since(*looked) < MISSING_FOR)
+    }
+
+    /// Notes that no file is at a refused path.
+    pub(super) fn note_missing(&self, path: &[u8], now: Monotonic) {
+        let mut missing = self.missing();
+        // Whoever fills it has each of its paths looked for as often as without it.
+        if missing.len() >= MISSING_MAX {
+            missing.clear();
+        }
+        missing.insert(path.to_vec(), now);
     }
 
     /// Why the events of others are dead letters, and whether this is said for the first time in a while.
@@ -92,6 +124,17 @@ mod tests {
         assert!(admitted.admit(value(b"a"), now) && !admitted.admit(value(b"b"), now));
         admitted.has_file(value(b"b"));
         assert!(admitted.admit(value(b"b"), now));
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_remembered_for_a_while_and_no_more_than_are_bounded() {
+        let (admitted, now) = (Admitted::new(1), Monotonic(0));
+        assert!(!admitted.is_missing(b"a", now));
+        admitted.note_missing(b"a", now);
+        assert!(admitted.is_missing(b"a", now) && !admitted.is_missing(b"b", now));
+        assert!(!admitted.is_missing(b"a", now.after(MISSING_FOR)));
+        (0..10 * MISSING_MAX).for_each(|number| admitted.note_missing(&number.to_le_bytes(), now));
+        assert!(admitted.missing().len() <= MISSING_MAX);
     }
 
     #[test]

@@ -386,10 +386,13 @@ impl<E: Env> FileOutput<E> {
         if admitted.admit(wanted, self.context.env.now()) {
             return Ok(Ok(()));
         }
-        let at = path.to_vec();
-        if self.blocking(move |writer, _| Ok(writer.is_there(&at))).await? {
-            self.naming.admitted.has_file(wanted);
-            return Ok(Ok(()));
+        if !admitted.is_missing(path, self.context.env.now()) {
+            let at = path.to_vec();
+            if self.blocking(move |writer, _| Ok(writer.is_there(&at))).await? {
+                self.naming.admitted.has_file(wanted);
+                return Ok(Ok(()));
+            }
+            self.naming.admitted.note_missing(path, self.context.env.now());
         }
         let (why, is_first) = self.naming.admitted.refusal(is_dated);
         if is_first {

@@ -134,7 +134,8 @@ const LOCKS_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where events are written: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields. If an event
+    /// Where events are written: an absolute path with dates (`%Y %m %d %F %H ...`, of the event) and fields. Something fixed, or
+    /// a date, must come before the first field. If an event
     /// lacks a field, its default (`{{ host | default('none') }}`) or `unknown` is used. Null, objects and arrays count as
     /// missing. `/` in a field becomes `%2F`. Symbolic links are followed only up to the first directory with a date or field.
     #[serde(deserialize_with = "marked::text")]

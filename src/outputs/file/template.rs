@@ -1,7 +1,7 @@
 //! The path of an output file, rendered from an event: `/var/log/out/{{ host }}/%F.log`.
 //!
 //! Guarantees: a path never leaves the fixed directory that the template begins with, whatever an event contains: each value
-//! becomes a name that no other value has ([`super::names`]). No part begins with a `-` or a `.` that is not in the template. All
+//! becomes a name that no other value has ([`super::names`]). A template that begins with a field is refused. No part begins with a `-` or a `.` that is not in the template. All
 //! paths of a template have the same number of parts, so no event needs a directory where another event's file is, and none is too
 //! long. Dates are the event's, in the configured time zone. If an event lacks a field, or the field is not a string, number or
 //! boolean, its default is used (`{{ host | default('none') }}`), or else `unknown`.
@@ -300,6 +300,9 @@ fn wrong_parts(components: &[Vec<Part>], text: &str) -> Vec<String> {
             _ => {}
         }
     }
+    if matches!(components.first().and_then(|parts| parts.first()), Some(Part::Field(_))) {
+        wrong.push(format!("`{text}` begins with a field, so events would choose any directory of the host"));
+    }
     wrong.dedup();
     wrong
 }
@@ -438,12 +441,23 @@ mod tests {
     }
 
     #[test]
+    fn events_do_not_choose_among_all_directories_of_the_host() {
+        for open in ["/{{a}}/{{b}}", "/{{a}}.log", "/{{a | default('logs')}}/x", "/{{a}}-logs/%F"] {
+            let wrong = PathTemplate::parse(open).expect_err(open).concat();
+            assert!(wrong.contains("begins with a field") && wrong.contains(open), "{wrong}");
+        }
+        for fixed in ["/logs-{{a}}/x", "/logs/{{a}}", "/%Y/{{a}}", "/x"] {
+            PathTemplate::parse(fixed).expect(fixed);
+        }
+    }
+
+    #[test]
     fn names_and_paths_are_never_too_long() {
         for template in [
             "/a/{{v}}/x",
             "/a/b/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}.log",
             "/a/{{v}}{{v}}-%s-{{v}}.log",
-            "/{{v}}/{{v}}/{{v}}/{{v}}/{{v}}",
+            "/a-{{v}}/{{v}}/{{v}}/{{v}}/{{v}}",
         ] {
             for value in ["x", "/", "ü", "\u{202e}"] {
                 let line = serde_json::json!({ "v": value.repeat(3000) }).to_string();
@@ -457,7 +471,7 @@ mod tests {
         let error = |text: &str| PathTemplate::parse(text).expect_err("refused").concat();
         assert!(error(&format!("/a/{}", "x".repeat(NAME_BYTES_MAX + 1))).contains("too long"));
         assert!(error(&format!("/a/{}{{{{v}}}}", "x".repeat(NAME_BYTES_MAX - ROOM_MIN + 1))).contains("too long"));
-        assert!(error(&"/{{v}}".repeat(16)).contains("too long"));
+        assert!(error(&format!("/a{}", "/{{v}}".repeat(16))).contains("too long"));
     }
 
     #[test]

@@ -302,7 +302,9 @@ impl<D: Disk> Writer<D> {
             for path in waits.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
                 self.settle(&path)?;
                 let Some(target) = self.files.get_mut(&path) else { continue };
+                let bytes = target.out.len();
                 if let Err(error) = target.flush(now.wall) {
+                    self.places.failed_to_write(bytes);
                     return Err(self.not_written(&path, &error, now));
                 }
             }
@@ -326,6 +328,7 @@ impl<D: Disk> Writer<D> {
     fn write(&mut self, group: &mut Group, now: Now) -> Result<(), String> {
         while group.written < group.bytes.len() {
             let rest = &group.bytes[group.written..];
+            let bytes = rest.len();
             let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
             self.settle(&group.path)?;
             if self.is_due(&group.path, self.expected(&group.path, line as u64), now)
@@ -349,6 +352,7 @@ impl<D: Disk> Writer<D> {
                 })
             };
             if let Err(error) = written {
+                self.places.failed_to_write(bytes);
                 return match self.why_refused(&group.path, "write to", &error, now) {
                     Some(why) => self.give_up(group, why),
                     None => Err(explain("write", as_path(&group.path), &error)),

@@ -19,16 +19,18 @@ mod limit;
 pub mod meaning;
 pub mod part;
 mod plan;
+mod sources;
 mod suspects;
 mod targets;
 #[cfg(test)]
 pub mod tests;
 mod verdict;
 
-pub use plan::{Mistaken, Plan, RequestSettings, fatal, is_credential};
+pub use plan::{Mistaken, Plan, RequestSettings, fatal};
 pub use verdict::{BarredItem, Items, Verdict, verdict_of, verdict_of_status};
 
 use super::file::compress::{Compression, MEMBER_BYTES_MAX, Member};
+use super::letters::Owner;
 use crate::net::client::{Client, Guards, Head, SendError, breathe};
 use crate::net::reply::{BODY_BYTES_MAX, BodyError, Reply};
 use crate::net::secrets::Secrets;
@@ -37,12 +39,13 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use limit::Limit;
 use part::{Part, split};
+use sources::sources_of;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use suspects::Suspects;
+use suspects::{DRAWS_MAX, Suspects};
 use tailwater_shards::env::{Env, Monotonic, Timestamp};
 use tailwater_shards::plugin::{Delivery, LocalFuture, Outcome, Output, Untaken};
 use targets::Targets;
@@ -120,6 +123,8 @@ pub trait Protocol: 'static {
 pub struct Requester<E: Env, P: Protocol> {
     env: E,
     protocol: P,
+    /// Whose an event is; none if only its batch says so.
+    owner: Option<Owner>,
     clients: Vec<Rc<Client<E>>>,
     /// What no message may quote from a response.
     secrets: Secrets,
@@ -197,6 +202,7 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             request_bytes_max: plan.request_bytes,
             guessed_until: Monotonic(0),
             protocol,
+            owner: None,
             buffers: Vec::new(),
             left: VecDeque::new(),
             suspects: Suspects::default(),
@@ -204,6 +210,11 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             has_progressed: false,
             env,
         })
+    }
+
+    /// The same output, which knows whose events are.
+    pub fn of(self, owner: Option<Owner>) -> Requester<E, P> {
+        Requester { owner, ..self }
     }
 
     async fn attempt(&mut self, delivery: &Delivery<'_>) -> Outcome {
@@ -216,11 +227,24 @@ impl<E: Env, P: Protocol> Requester<E, P> {
             self.protocol.begin(self.env.wall(), self.env.now());
             self.rejected.clear();
         }
+        self.suspects.begin_attempt();
         let undecided = self.undecided();
         let mut failure = Failure::default();
         let mut flights = Flights::new();
         loop {
             while failure.error.is_none() && flights.count() < self.limit.requests() {
+                if self.suspects.wants_sources() {
+                    let sources = sources_of(&self.env, delivery, self.owner.as_ref()).await;
+                    self.suspects.learn(sources);
+                }
+                if self.suspects.has_asked_enough() {
+                    if flights.count() == 0 {
+                        let others = "others are tried with the next attempt";
+                        failure
+                            .add(format!("{DRAWS_MAX} single events were rejected, and none accepted; {others}"), None);
+                    }
+                    break;
+                }
                 let Some(part) = self.suspects.next().or_else(|| self.left.pop_front()) else { break };
                 match self.prepare(delivery, part).await {
                     Ok(Some(flight)) => flights.launch(flight).await,

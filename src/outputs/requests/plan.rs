@@ -4,7 +4,7 @@
 //! [`Plan::secured`], except in [`RequestSettings::check_files`].
 
 use super::super::file::compress::Compression;
-use crate::codec::secret::Url;
+use crate::codec::secret::{Url, has_credential};
 use crate::codec::template::is_template;
 use crate::config::component::{Mistake, TrustedFile, UNREAD_HELP};
 use crate::net::auth::Auth;
@@ -29,21 +29,6 @@ const CONCURRENCY_MAX: u32 = 64;
 
 /// Maximum size of a request, whatever is configured.
 const REQUEST_BYTES_MAX: u64 = 64 << 20;
-
-/// Whether the name of a header, or of a value in a URL, usually stands for something that identifies the sender.
-pub fn is_credential(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["auth", "cookie", "credential", "key", "passw", "secret", "signature", "token"]
-        .iter()
-        .any(|part| name.contains(part))
-}
-
-/// Whether the query of a URL holds a credential.
-fn has_key(endpoint: &Endpoint) -> bool {
-    let (_, query) = endpoint.path.split_once('?').unwrap_or_default();
-    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
-    values.any(|(name, value)| !value.is_empty() && is_credential(name))
-}
 
 /// The keys, borrowed from the settings.
 pub struct RequestSettings<'a> {
@@ -130,7 +115,7 @@ impl RequestSettings<'_> {
             .filter_map(|(number, url)| Some((number, Endpoint::parse(url.expose()).ok()?)));
         let endpoints: Vec<(usize, Endpoint)> = endpoints.collect();
         let plain = || endpoints.iter().filter(|(_, endpoint)| !endpoint.secure);
-        let sends = |endpoint: &Endpoint| self.auth.is_some() || in_headers || has_key(endpoint);
+        let sends = |endpoint: &Endpoint| self.auth.is_some() || in_headers || has_credential(&endpoint.path);
         let mut doubts = Vec::new();
         if let Some((number, endpoint)) = plain().find(|(_, endpoint)| sends(endpoint) && !endpoint.is_loopback()) {
             let what = format!("credentials are sent without encryption to {}", endpoint.name());

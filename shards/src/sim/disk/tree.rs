@@ -20,6 +20,9 @@ const LINKS_MAX: usize = 40;
 /// The device number of the disk.
 const DEVICE: u64 = 0x5117;
 
+/// Length of a directory with few names. With more, it grows.
+const DIRECTORY_BYTES: u64 = 4096;
+
 /// Identity of an inode inside the simulator; never reused, unlike its number.
 pub(in super::super) type Id = u64;
 pub(in super::super) const ROOT: Id = 0;
@@ -208,7 +211,9 @@ impl State {
         let inode = self.inode(id)?;
         let (kind, length) = match &inode.node {
             Node::File(content) => (FileKind::Regular, content.length()),
-            Node::Directory(_) => (FileKind::Directory, 4096),
+            Node::Directory(directory) => {
+                (FileKind::Directory, DIRECTORY_BYTES * (1 + directory.names.len() as u64 / 64))
+            }
             Node::Link(target) => (FileKind::Other, target.as_os_str().len() as u64),
             Node::Pipe => (FileKind::Other, 0),
         };

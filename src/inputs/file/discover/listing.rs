@@ -115,7 +115,7 @@ impl<'a, D: Disk> Listing<'a, D> {
             && let Ok(Spot { stat, .. }) = scout.find_in(self.place, &found.name)
             && stat.kind == FileKind::Directory
         {
-            self.add_directory(Below { path, link: Some(Inode::of(&stat)), owner: stat.owner });
+            self.add_directory(Below::new(path, Some(Inode::of(&stat)), &stat));
             return;
         }
         self.visit_file(found, as_file);
@@ -202,7 +202,7 @@ impl<'a, D: Disk> Listing<'a, D> {
         self.scout.step(&self.request.directory, name);
         match self.place.handle.stat_name(name) {
             Ok(stat) if stat.kind == FileKind::Directory => {
-                self.add_directory(Below { path, link: None, owner: stat.owner });
+                self.add_directory(Below::new(path, None, &stat));
             }
             Err(error) if !is_absent(&error) => self.failed = Some((path, error)),
             _ => {}

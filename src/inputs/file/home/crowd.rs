@@ -5,10 +5,11 @@
 //! its room before any new one, until it is followed or recorded as gone. A file that is renamed keeps its room, and its new name
 //! waits only if it is longer or is found while the old one is there, and room is scarce. What has no room is not followed: it is
 //! counted, told at most once a minute, and found again within seconds when room is released. Its name is not kept. Files that are
-//! held open until they are compared with another one have a bound too.
+//! held open until they are compared with another one have a bound too, and so have names that are looked at until they can be read.
 
 use super::super::discover::DIRECTORIES_MAX;
 use super::super::identity::Inode;
+use super::super::patterns::Patterns;
 use super::super::post::FileId;
 use super::directory::Directory;
 use super::{Home, Known};
@@ -32,6 +33,10 @@ pub const OFFERED_MAX: u64 = if cfg!(test) { 20 } else { 1024 };
 /// followed at once.
 pub const AWAITED_MAX: u64 = if cfg!(test) { 20 } else { 1024 };
 
+/// Number of names that cannot be read and are looked at every second, or in turn, until they can. No user gets all of them. The others
+/// wait like names without room.
+pub const AGAIN_MAX: u64 = if cfg!(test) { 400 } else { 16 * 1024 };
+
 /// How long a wait counts that nothing has ended: the file may be gone.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -50,6 +55,29 @@ struct Earlier {
     named: usize,
 }
 
+/// Room for names that are looked at again, in all directories.
+pub(super) struct Again {
+    held: Held,
+    patterns: Arc<Patterns>,
+}
+
+impl Again {
+    /// Nothing is looked at yet.
+    pub(super) fn new(patterns: Arc<Patterns>) -> Again {
+        Again { held: Held::in_room(Arc::new(Room::of(AGAIN_MAX))), patterns }
+    }
+
+    /// Room for a name in a directory of this user, if there is any.
+    pub(super) fn claim(&mut self, directory: &Path, owner: u32) -> Option<Claim> {
+        let site = self.held.room().site(&self.patterns.tree_of_directory(directory), directory);
+        self.held.claim(Place { owner, site }, 1)
+    }
+
+    pub(super) fn release(&mut self, claim: Claim) {
+        self.held.release(claim);
+    }
+}
+
 /// See the module.
 pub(super) struct Crowd {
     held: Held,
@@ -63,8 +91,10 @@ pub(super) struct Crowd {
     /// Room for files that wait because they may be copies, since when they wait, and what they use of it.
     room_to_wait: Held,
     waits: HashMap<PathBuf, (Monotonic, Claim)>,
-    /// The room's number of releases at the last attempt to follow what waits.
-    released: (u64, u64),
+    /// Room for names that cannot be read yet.
+    pub(super) again: Again,
+    /// The rooms' numbers of releases at the last attempt to follow what waits.
+    released: [u64; 3],
     /// Whether a file has lost its last name since then: one that waits may be its new name.
     has_moved: bool,
     told: Option<Monotonic>,
@@ -73,7 +103,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    pub(super) fn new(held: Held) -> Crowd {
+    pub(super) fn new(held: Held, patterns: Arc<Patterns>) -> Crowd {
         let directories = Held::in_room(Arc::new(Room::of(DIRECTORIES_MAX)));
         Crowd {
             held,
@@ -82,8 +112,9 @@ impl Crowd {
             offers: HashMap::new(),
             room_to_wait: Held::in_room(Arc::new(Room::of(AWAITED_MAX))),
             waits: HashMap::new(),
+            again: Again::new(patterns),
             earlier: HashMap::new(),
-            released: (0, 0),
+            released: [0; 3],
             has_moved: false,
             told: None,
             example: None,
@@ -256,7 +287,8 @@ impl<E: Env> Home<'_, E> {
     /// Looks again for what waits if room was released.
     pub(super) fn retry_crowded(&mut self) {
         self.crowd.forget_waits(self.context.env.now());
-        let released = (self.crowd.held.room().released(), self.crowd.directories.room().released());
+        let rooms = [&self.crowd.held, &self.crowd.directories, &self.crowd.again.held];
+        let released = rooms.map(|held| held.room().released());
         let is_changed = released != self.crowd.released || self.crowd.has_moved;
         if !is_changed || !self.ticks.is_multiple_of(RETRY_TICKS) {
             return;
@@ -305,5 +337,40 @@ impl<E: Env> Home<'_, E> {
     /// The file has a path again, whose room counts.
     pub(super) fn has_room_by_name(crowd: &mut Crowd, known: &mut Known) {
         known.claim.take().into_iter().for_each(|claim| crowd.release(claim));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be_read_are_bounded_over_all_directories_and_leave_room_to_others() {
+        let patterns = Arc::new(Patterns::new(&["/log/**".to_owned()], &[], Path::new("/")).expect("a glob"));
+        let mut room = Again::new(patterns);
+        let fill = |owner: u32, path: &Path, room: &mut Again| {
+            let mut directory = Directory { owner, ..Directory::default() };
+            for number in 0..1000 {
+                directory.retry_later(path, OsStr::new(&format!("{number}")), room);
+                directory.refuse(path, format!("link {number}").into(), room);
+            }
+            assert_eq!(directory.retry.len() as u64 + directory.crowded, 1000, "what is beyond is counted");
+            assert_eq!(directory.refused.len() as u64 + directory.refused_more, 1000);
+            directory
+        };
+        let kept = |all: &[Directory]| -> usize { all.iter().map(|one| one.retry.len() + one.refused.len()).sum() };
+        let path = |number: u32| PathBuf::from(format!("/log/eve-{number}/{number}"));
+        let mut eve: Vec<Directory> = (0..100).map(|number| fill(7, &path(number), &mut room)).collect();
+        let of_eve = kept(&eve);
+        assert!((100..AGAIN_MAX as usize).contains(&of_eve), "{of_eve}");
+        let ann = [fill(8, Path::new("/log/ann"), &mut room)];
+        assert!(kept(&ann) >= 20, "{}", kept(&ann));
+        assert!(kept(&eve) + kept(&ann) <= AGAIN_MAX as usize);
+        for directory in &mut eve {
+            directory.retry.clear();
+            directory.refused.clear();
+            directory.release_unused(&mut room);
+        }
+        assert_eq!(room.held.room().level().0 as usize, kept(&ann), "all of it is free again");
     }
 }

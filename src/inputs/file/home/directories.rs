@@ -24,7 +24,9 @@ impl<E: Env> Home<'_, E> {
             std::mem::take(&mut directory.is_first)
         });
         self.finds_first = is_late || !self.scanned;
+        let (path, held_back) = (request.directory.clone(), self.first.held_back());
         self.apply_found(request, found, more).await;
+        self.let_go_behind(held_back, &path);
     }
 
     async fn apply_found(&mut self, request: Request, found: Found, more: &mut Vec<PathBuf>) {
@@ -127,7 +129,7 @@ impl<E: Env> Home<'_, E> {
     }
 
     fn add_directory(&mut self, below: Below, above: &Path, more: &mut Vec<PathBuf>) {
-        let Below { path, link, owner } = below;
+        let Below { path, link, owner, bytes } = below;
         if self.directories.contains_key(&path) {
             return;
         }
@@ -146,7 +148,8 @@ impl<E: Env> Home<'_, E> {
         }
         Arc::make_mut(&mut parent.below).extend(path.file_name().map(OsStr::to_os_string));
         let (found_under, is_first) = (Some(above.to_path_buf()), self.scanned && self.finds_first);
-        self.directories.insert(path.clone(), Directory { found_under, claim, is_first, ..Directory::default() });
+        self.directories
+            .insert(path.clone(), Directory { found_under, claim, is_first, bytes, owner, ..Directory::default() });
         more.push(path);
     }
 
@@ -158,6 +161,7 @@ impl<E: Env> Home<'_, E> {
         let links = std::mem::take(&mut directory.links);
         directory.retry.clear();
         directory.refused.clear();
+        directory.release_unused(&mut self.crowd.again);
         (directory.refused_more, directory.links_seen, directory.crowded) = (0, 0, 0);
         directory.skip = 0;
         let is_base = directory.found_under.is_none();

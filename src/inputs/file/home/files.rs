@@ -228,6 +228,7 @@ impl<E: Env> Home<'_, E> {
                 self.look_again(&path);
                 self.begins_to_wait(&path, owner);
             }
+            Identified::Segment(error) => self.tell_once(&path, &error, "it is never read", "exclude it"),
             Identified::Other => {
                 let error = io::Error::other("not a regular file");
                 self.tell_once(&path, &error, "it is not followed", "exclude it, or use another input for it");
@@ -293,7 +294,7 @@ impl<E: Env> Home<'_, E> {
                 }
                 None => {
                     directory.stamp = None;
-                    directory.retry_later(name);
+                    directory.retry_later(parent, name, &mut self.crowd.again);
                 }
             }
         }

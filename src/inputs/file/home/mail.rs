@@ -103,7 +103,7 @@ impl<E: Env> Home<'_, E> {
     pub(super) fn look_again(&mut self, path: &Path) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         let Some(directory) = self.directories.get_mut(parent) else { return };
-        directory.retry_later(name);
+        directory.retry_later(parent, name, &mut self.crowd.again);
         let Some(Named { inode, claim }) = Arc::make_mut(&mut directory.names).remove(name) else { return };
         match self.by_inode.get(&inode).and_then(|id| self.files.get_mut(id).map(|known| (*id, known))) {
             // Another name led to it when this one was queued.

@@ -58,16 +58,16 @@ pub(super) struct Missing {
 }
 
 /// Inodes by their numbers.
-struct Inodes(HashMap<u64, Vec<Inode>>);
+pub(super) struct Inodes(HashMap<u64, Vec<Inode>>);
 
 impl Inodes {
-    fn of(all: impl Iterator<Item = Inode>) -> Inodes {
+    pub(super) fn of(all: impl Iterator<Item = Inode>) -> Inodes {
         let mut by_number: HashMap<u64, Vec<Inode>> = HashMap::new();
         all.for_each(|inode| by_number.entry(inode.number).or_default().push(inode));
         Inodes(by_number)
     }
 
-    fn may_have(&self, inode: Inode) -> bool {
+    pub(super) fn may_have(&self, inode: Inode) -> bool {
         self.0.get(&inode.number).is_some_and(|all| all.iter().any(|other| other.may_be(inode)))
     }
 }
@@ -137,6 +137,7 @@ impl<E: Env> Home<'_, E> {
             let site = sites.get(directory).copied().unwrap_or_else(|| self.site(directory));
             sites.insert(directory.to_path_buf(), site);
             self.crowd.reserve(inode, site, &path);
+            self.first.expect(directory, inode);
             if !missing.is_recorded() {
                 self.noted.insert(inode.number, missing.key());
             }

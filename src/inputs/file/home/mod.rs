@@ -12,6 +12,7 @@ pub mod crowd;
 mod directories;
 mod directory;
 pub mod files;
+mod first;
 mod generations;
 mod late;
 mod links;
@@ -128,6 +129,8 @@ struct Home<'a, E: Env> {
     sweep: VecDeque<PathBuf>,
     /// Whether all are to be checked after that.
     sweep_again: bool,
+    /// What the first scan needs, until it is over.
+    first: first::First,
     /// Directories with many names, or that are slow, that are to be checked.
     large: ByTree<()>,
     /// Files in trees that are slow, which wait to be opened.
@@ -199,6 +202,7 @@ impl<'a, E: Env> Home<'a, E> {
         memory.index_paths();
         let mut loads = vec![None; context.shards];
         loads[0] = Some(0);
+        let crowd = Crowd::new(Held::in_room(options.room.clone()), patterns.clone());
         Home {
             watcher: Watcher::start(&context.env, owner.clone(), post.clone()),
             first_run: memory.is_empty(),
@@ -210,6 +214,7 @@ impl<'a, E: Env> Home<'a, E> {
             inodes: circles::Scanned::default(),
             sweep: VecDeque::new(),
             sweep_again: false,
+            first: first::First::default(),
             large: ByTree::default(),
             slow: ByTree::default(),
             files: HashMap::new(),
@@ -220,7 +225,7 @@ impl<'a, E: Env> Home<'a, E> {
             released: Recency::default(),
             files_max: 0,
             unknown: Queue::default(),
-            crowd: Crowd::new(Held::in_room(options.room.clone())),
+            crowd,
             answers: Answers::new(),
             finds_first: true,
             touched: Touched::default(),
@@ -267,16 +272,16 @@ impl<'a, E: Env> Home<'a, E> {
                 self.shed_if_exhausted();
                 self.retry_crowded();
                 self.owner.tick().await;
-                self.rescan().await;
+                self.rescan();
                 self.give_up_missing().await;
                 self.owner.notebook.write_soon(self.owner.notes(&self.context.lanes));
                 tick_at = self.owner.next_tick(now, self.is_quiet());
             }
             self.take_answers().await;
-            self.look_at_events().await;
-            self.sweep_some().await;
-            self.look_at_large().await;
-            self.read_archives().await;
+            match self.scanned {
+                true => self.look_at_changes().await,
+                false => self.scan_first().await,
+            }
             self.follow_some().await;
             self.follow_slow().await;
             let now = self.context.env.now();
@@ -300,6 +305,13 @@ impl<'a, E: Env> Home<'a, E> {
                 self.open_mail(from, message);
             }
         }
+    }
+
+    async fn look_at_changes(&mut self) {
+        self.look_at_events().await;
+        self.sweep_some().await;
+        self.look_at_large().await;
+        self.read_archives().await;
     }
 
     /// Whether only watches can bring changes soon: every directory is watched and has not changed for a while, and no name

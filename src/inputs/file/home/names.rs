@@ -96,6 +96,7 @@ impl<E: Env> Home<'_, E> {
                 }
             }
         }
+        directory.release_unused(&mut self.crowd.again);
         self.directories.insert(path.to_path_buf(), directory);
     }
 
@@ -134,11 +135,11 @@ impl<E: Env> Home<'_, E> {
                 }
                 Some(refusal) => {
                     self.tell_of_link(&full, refusal);
-                    directory.refuse(entry.name);
+                    directory.refuse(path, entry.name, &mut self.crowd.again);
                 }
                 None => {
                     // A dangling link may get a target without a change in this directory.
-                    directory.retry_later(&entry.name);
+                    directory.retry_later(path, &entry.name, &mut self.crowd.again);
                     if is_own(&error) {
                         let next = "`exclude` it, or let the output write to another file";
                         self.tell_once(&full, &error, "it is skipped", next);
@@ -186,7 +187,7 @@ impl<E: Env> Home<'_, E> {
                     known.replacing += 1;
                 }
                 let (modified, owner, first) = (stat.modified, stat.owner, self.finds_first);
-                self.must_follow(Unknown { path, inode, modified, owner, replaces, first });
+                self.found_unknown(Unknown { path, inode, modified, owner, replaces, first });
             }
         }
     }

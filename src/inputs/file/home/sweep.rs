@@ -4,7 +4,7 @@
 //! other work is done. Trees take turns, and so do the directories with events: those with few names come first, so nobody waits for
 //! the many names or directories of somebody else. Directories with many names, and slow ones, are listed one at a time in each tree while
 //! everything else goes on.
-//! Does not apply what was found (see [`super::directories`]).
+//! Does not say how the first scan proceeds (see [`super::first`]), and does not apply what was found (see [`super::directories`]).
 
 use super::super::discover::{self, Checked, Look, Request, Scope, Stamp};
 use super::super::patience::{BRIEF, Limit, SLOW, Work};
@@ -25,7 +25,7 @@ const LISTED_NAMES_MAX: usize = if cfg!(test) { 64 } else { 1024 };
 const LISTED_DIRECTORIES_MAX: usize = 64;
 
 /// Number of directories that are checked before other work is done, and of those with many names.
-const SWEEP_MAX: usize = 250;
+pub(super) const SWEEP_MAX: usize = 250;
 const LARGE_MAX: usize = 16;
 
 /// Number of directories that are checked first after events were lost. The rest of each turn is for a scan that goes on.
@@ -33,20 +33,12 @@ const FIRST_MAX: usize = SWEEP_MAX / 4;
 
 impl<E: Env> Home<'_, E> {
     /// Checks all directories that may have changed.
-    pub(super) async fn rescan(&mut self) {
+    pub(super) fn rescan(&mut self) {
         let bases: Vec<PathBuf> = self.patterns.bases.iter().map(|base| base.1.clone()).collect();
         for base in bases {
             self.directories.entry(base).or_default();
         }
         self.sweep_again = true;
-        if !self.scanned {
-            self.sweep_some().await;
-            while !self.sweep.is_empty() {
-                self.sweep_some().await;
-            }
-            self.find_missing().await;
-            self.scanned = true;
-        }
     }
 
     /// Checks a number of the directories that are still to be checked.
@@ -62,16 +54,20 @@ impl<E: Env> Home<'_, E> {
         for path in large {
             self.look_beside(path);
         }
-        let requests: Vec<Request> = others.into_iter().filter_map(|path| self.request(path)).collect();
+        self.look_at_all(others).await;
+    }
+
+    pub(super) async fn look_at_all(&mut self, all: Vec<PathBuf>) {
+        let requests: Vec<Request> = all.into_iter().filter_map(|path| self.request(path)).collect();
         if !requests.is_empty() {
             self.look(requests).await;
         }
     }
 
-    /// Whether listing a directory may take so long that others do not wait for it. The first scan waits for all that are not slow.
+    /// Whether listing a directory may take so long that others do not wait for it.
     fn is_large(&self, path: &Path) -> bool {
         let has_many = || self.directories.get(path).is_some_and(|one| one.size() > LISTED_NAMES_MAX as u64);
-        self.scanned && has_many() || self.owner.patience.was_slow(path)
+        has_many() || self.owner.patience.was_slow(path)
     }
 
     /// Later checks a directory in any case, beside everything else.
@@ -82,7 +78,7 @@ impl<E: Env> Home<'_, E> {
         }
     }
 
-    fn look_beside(&mut self, path: PathBuf) {
+    pub(super) fn look_beside(&mut self, path: PathBuf) {
         if let Some(directory) = self.directories.get_mut(&path) {
             directory.is_first |= !self.scanned;
         }
@@ -243,7 +239,10 @@ impl<E: Env> Home<'_, E> {
             self.apply(request, found, &mut more).await;
         }
         left.into_iter().rev().for_each(|path| self.sweep.push_front(path));
-        self.sweep.extend(more);
+        match self.scanned {
+            true => self.sweep.extend(more),
+            false => self.scan_also(more),
+        }
         self.watch_wanted().await;
         self.say_changes();
         if self.scanned {
@@ -300,7 +299,7 @@ impl<E: Env> Home<'_, E> {
 
 /// Directories with their numbers of names, in the order in which they are checked: one of each tree, then the next one of each,
 /// and those with few names first.
-fn in_turns(mut all: Vec<(u64, &Path)>, tree: impl Fn(&Path) -> PathBuf) -> VecDeque<PathBuf> {
+pub(super) fn in_turns(mut all: Vec<(u64, &Path)>, tree: impl Fn(&Path) -> PathBuf) -> VecDeque<PathBuf> {
     all.sort_unstable();
     let mut trees: HashMap<PathBuf, usize> = HashMap::new();
     let mut turns: Vec<(usize, &Path)> = Vec::with_capacity(all.len());

@@ -323,3 +323,79 @@ fn many_unread_files_of_one_user_leave_descriptors_to_others() {
         assert_eq!(world.simulation.disk().struck().exhausted, 0, "seed {seed}");
     }
 }
+
+/// At a start, what is beside them does not wait until the many names of somebody else are listed, as if that took long.
+#[test]
+fn file_that_grew_is_read_at_a_start_before_directories_with_many_names_are_listed() {
+    check(&["/log/**/*.log"], |world| {
+        let many: Vec<String> = (0..4).map(|number| format!("/log/a-eve/{number}")).collect();
+        world.outside.create_dir_all("/log/app/below").expect("made");
+        for directory in &many {
+            world.outside.create_dir_all(directory).expect("made");
+            (0..150).for_each(|file| world.append(&format!("{directory}/{file}.log"), "eve\n"));
+        }
+        (0..20).for_each(|file| world.append(&format!("/log/app/below/{file}.log"), "app\n"));
+        world.start();
+        world.wait_for(620);
+        world.wait(3);
+        world.kill();
+        world.append("/log/app/below/7.log", "second\n");
+        world.append("/log/app/below/new.log", "third\n");
+        let disk = world.simulation.disk().clone();
+        many.iter().for_each(|directory| disk.hang_lists(Path::new(directory), true));
+        world.start();
+        let log = world.log.clone();
+        let has = |line: &str| log.borrow().lines.iter().any(|have| have == line);
+        world.simulation.must("lines of the others", || has("second") && has("third"), Duration::from_secs(1));
+        many.iter().for_each(|directory| disk.hang_lists(Path::new(directory), false));
+        many.iter().for_each(|directory| world.append(&format!("{directory}/9.log"), "eve again\n"));
+        world.wait(20);
+        assert_eq!(world.log.borrow().lines.len(), 626, "each was read once");
+    });
+}
+
+/// What is missing in a directory may have older lines: then the rest there waits for the end of the scan.
+#[test]
+fn file_that_was_rotated_while_nothing_ran_is_read_before_the_one_that_took_its_path() {
+    check(&["/log/**/*.log"], |world| {
+        ["/log/a-eve", "/log/app"].iter().for_each(|directory| world.outside.create_dir_all(directory).expect("made"));
+        (0..150).for_each(|file| world.append(&format!("/log/a-eve/{file}.log"), "many\n"));
+        world.append("/log/app/app.log", "first\n");
+        world.start();
+        world.wait_for(151);
+        world.wait(3);
+        world.kill();
+        world.append("/log/app/app.log", "second\n");
+        world.rename("/log/app/app.log", "/log/app/app.old");
+        world.append("/log/app/app.log", "third\n");
+        world.start();
+        world.wait(10);
+        let log = world.log.borrow();
+        let lines: Vec<&String> = log.lines.iter().filter(|line| *line != "many").collect();
+        assert_eq!(lines, ["first", "second", "third"]);
+    });
+}
+
+/// Files of others that cannot be opened are looked at every second: as few of Eve's as leave room for them.
+#[test]
+fn files_without_number_that_cannot_be_read_are_read_when_they_can_and_delay_no_other() {
+    check(&["/log/*/*.log"], |world| {
+        let all: Vec<String> =
+            (0..8).flat_map(|directory| (0..90).map(move |file| format!("/log/{directory}/{file}.log"))).collect();
+        let disk = world.simulation.disk().clone();
+        for path in all.iter().map(String::as_str).chain(["/log/app/app.log"]) {
+            world.outside.create_dir_all(Path::new(path).parent().expect("a directory")).expect("made");
+            world.append(path, "line\n");
+            disk.deny(Path::new(path), true).expect("denied");
+        }
+        (0..8).for_each(|number| world.outside.set_owner(format!("/log/{number}"), 1000).expect("given"));
+        world.start();
+        world.wait(30);
+        disk.deny(Path::new("/log/app/app.log"), false).expect("allowed");
+        world.wait(5);
+        assert_eq!(world.log.borrow().lines.len(), 1, "it is looked at again");
+        all.iter().for_each(|path| disk.deny(Path::new(path), false).expect("allowed"));
+        world.wait(60);
+        assert_eq!(world.log.borrow().lines.len(), all.len() + 1, "none is forgotten");
+    });
+}

@@ -294,6 +294,19 @@ fn places_are_not_given_again_with_an_opening_and_files_that_are_there_need_none
     assert_eq!(rejected(&mut fixture, &["b", "f"]).len(), 1, "what was known is known, and others are too many");
 }
 
+/// Each look is a call to the file system.
+#[test]
+fn file_of_a_refused_path_is_looked_for_once_in_a_while() {
+    let mut fixture = Fixture::new(serde_json::json!({"path": BY_FIELD, "max_paths": 1}));
+    assert_eq!(rejected(&mut fixture, &["a", "b"]).len(), 1);
+    fixture.disk().create_dir_all("/out/b").expect("it is new");
+    fixture.disk().write("/out/b/x.log", b"").expect("it is new");
+    assert_eq!(rejected(&mut fixture, &["b", "a"]).len(), 1, "it was looked for just now");
+    fixture.pass(std::time::Duration::from_secs(11));
+    assert_eq!(rejected(&mut fixture, &["b", "a"]).len(), 0);
+    assert_eq!(fixture.text("/out/b/x.log"), of("b") + "\n");
+}
+
 /// A user's events carry a date for each line. The other ones are of now.
 #[test]
 fn dates_that_events_choose_count_and_leave_places_to_others() {

@@ -218,7 +218,7 @@ pub(super) mod tests {
         assert!(disk.outside().stat(probe).is_err(), "it is gone");
         let stat = disk.outside().stat("/out/his/x").expect("it is there");
         let names = BTreeSet::from(["out".into()]);
-        assert_eq!(writer.claims.writer_of(&stat, probe, &names).as_deref(), Some("out"), "no input reads it");
+        assert_eq!(writer.claims.read(&stat, probe, &names), Err("out".into()), "no input reads it");
     }
 
     /// A stranger may have thousands of such files.
@@ -247,6 +247,25 @@ pub(super) mod tests {
         assert!(!is_alone(&writer, "/out/dir/new"), "the disk takes no file anywhere");
         disk.set_free_bytes(Some(1 << 20));
         assert!(!is_alone(&writer, "/out/his/x"));
+    }
+
+    /// A file system keeps a few blocks back, or somebody left them.
+    #[test]
+    fn place_that_takes_less_than_the_write_that_failed_shows_nothing() {
+        let (disk, mut writer) = writer(true);
+        let his = Path::new("/out/his/x");
+        let failed = io::Error::from_raw_os_error(5);
+        disk.set_free_bytes(Some(32 << 10));
+        assert!(writer.is_alone(his, &failed), "it was no write");
+        writer.places.failed_to_write(100_000);
+        assert!(!writer.is_alone(his, &failed), "the answer to a smaller question is none");
+        writer.moment = Monotonic(0).after(std::time::Duration::from_secs(1));
+        writer.places.failed_to_write(10_000);
+        assert!(writer.is_alone(his, &failed));
+        disk.set_free_bytes(None);
+        writer.places.failed_to_write(usize::MAX);
+        assert!(writer.is_alone(his, &failed), "there is a bound");
+        assert_eq!(disk.outside().list("/out").expect("it is there").len(), 2, "nothing of it stays");
     }
 
     #[test]

@@ -319,3 +319,21 @@ fn output_that_drops_letters_waits_for_no_space() {
         finish_with_space(cluster);
     }
 }
+
+/// Letters that no segment can hold are dropped while the queue is empty. That they are is over a minute after the last of them.
+#[test]
+fn drops_are_over_a_minute_after_the_last_one_also_in_an_empty_queue() {
+    for seed in 0..4 {
+        let mut setup = setup(seed, dlq::WhenFull::DropNewest);
+        (setup.dead_letters.bytes_max, setup.dead_letters.segment_bytes) = (64, 64);
+        let mut cluster = started(setup, 1);
+        work(&mut cluster, 10, 40);
+        cluster.run_for(SECOND * 5);
+        let shard = cluster.alive().meters.shards[0].clone();
+        let dropping = || shard.letter_holders.get().iter().filter(|of| of.drops_since.is_some()).count();
+        assert!(dropping() > 0 && shard.dead_letter_bytes.get() == 0, "seed {seed}");
+        cluster.run_for(SECOND * 120);
+        assert_eq!(dropping(), 0, "seed {seed}");
+        finish_with_space(cluster);
+    }
+}
