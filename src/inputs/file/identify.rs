@@ -160,9 +160,13 @@ fn identify_one<D: Disk>(
     if spot.stat.kind != FileKind::Regular {
         return Ok(Identified::Other);
     }
+    scout.goes_on();
     let file = spot.handle.open(Open::Read)?;
+    scout.goes_on();
     let stat = file.stat()?;
+    scout.goes_on();
     let begin = read_exactly(&file, 0, HEAD_BYTES)?;
+    scout.goes_on();
     if let Some(format) = Format::of(&begin) {
         return Ok(match format.is_read() {
             true => Identified::Archive(format, Version::of(&stat)),

@@ -183,6 +183,11 @@ impl<'a, D: Disk> Scout<'a, D> {
         self.steps.into_iter().for_each(|steps| steps.at(directory, name));
     }
 
+    /// The next call is about the same name.
+    pub fn goes_on(&self) {
+        self.steps.into_iter().for_each(Steps::goes_on);
+    }
+
     /// For a search of what became of a file that was read: its copies and archives may have names that are excluded. What they are is
     /// shown by their content.
     pub fn for_copies(disk: &'a D, patterns: &'a Patterns) -> Scout<'a, D> {

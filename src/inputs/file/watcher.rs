@@ -199,7 +199,12 @@ impl<E: Env> Watcher<E> {
         let id = match added {
             Ok(id) => id,
             Err(error) => {
-                let expected = super::discover::is_absent(&error) || error.kind() == io::ErrorKind::PermissionDenied;
+                // The server of its file system went, or it cannot be read: that is told where it is listed.
+                let is_told = matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected
+                );
+                let expected = super::discover::is_absent(&error) || is_told;
                 if !expected && !self.told.replace(true) {
                     let fix = "raise fs.inotify.max_user_watches for less delay";
                     let directory = directory.display();

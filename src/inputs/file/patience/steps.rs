@@ -38,6 +38,11 @@ impl Steps {
         }
     }
 
+    /// A call about the current name is over, and another one follows.
+    pub fn goes_on(&self) {
+        lock(&self.0).count += 1;
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         lock(&self.0).count
