@@ -12,6 +12,7 @@ mod lock;
 pub mod machine;
 pub mod replay;
 mod report;
+mod started;
 pub mod trusted;
 pub mod users;
 
@@ -29,6 +30,7 @@ use crate::transforms::enrich::watched::{Keeper, Kept};
 use lock::wait_for_lock;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
+use started::Started;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -138,6 +140,12 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
     let exporter = Arc::new(OnceLock::new());
     let stop = options.stop.clone();
     let RunOptions { log_dropped, admin_bound, .. } = options;
+    let started = Arc::new(Started::when(if plan.admin.is_some() { 2 } else { 1 }, cpus.len()));
+    let listens = started.clone();
+    let admin_bound: AdminBound = Arc::new(move |address| {
+        admin_bound(address);
+        listens.and_one_more();
+    });
     let pipelines = plan.pipelines.iter().map(|pipeline| pipeline.name.as_str().into()).collect();
     let unused: Vec<String> =
         plan.outputs.iter().filter(|output| !output.used).map(|output| output.name.clone()).collect();
@@ -179,7 +187,7 @@ pub fn start(plan: config::Plan, options: RunOptions) -> Result<Running, RunErro
         log_dropped,
     });
     debug_assert!(made.is_ok(), "the exporter is created once");
-    tracing::info!(shards = cpus.len(), "started");
+    started.and_one_more();
     Ok(Running { drivers, stop, exporter, directory })
 }
 

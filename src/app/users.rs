@@ -25,19 +25,29 @@ pub fn shown(user: u32) -> String {
     name_of(user).map_or_else(|| user.to_string(), |name| format!("{user} ({name})"))
 }
 
-/// A group and its members, if there are several besides root and the owner of a file. The group of a service has one.
+/// A group and its members, if there are several besides root and the owner of a file, or if they are not known: the group of a directory
+/// service may have any. The group of a service has one.
 pub fn of_group(group: u32, owner: u32) -> Option<String> {
-    Tables { users: table("/etc/passwd"), groups: table("/etc/group") }.members(group, owner)
+    Tables { users: table("/etc/passwd"), groups: table("/etc/group"), own: own_groups() }.members(group, owner)
+}
+
+/// The groups of this process, besides that of root: an orchestrator gives containers groups that no table knows.
+fn own_groups() -> Vec<u32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let lines = status.lines().filter_map(|line| line.strip_prefix("Groups:").or_else(|| line.strip_prefix("Gid:")));
+    [0].into_iter().chain(lines.flat_map(str::split_whitespace).filter_map(|number| number.parse().ok())).collect()
 }
 
 /// The tables of users and groups.
 struct Tables {
     users: String,
     groups: String,
+    /// Groups of which nothing is said if they are in no table.
+    own: Vec<u32>,
 }
 
 impl Tables {
-    /// The group and its members, if there are several besides root and the owner.
+    /// The group and its members, if there are several besides root and the owner, or if they are not known.
     fn members(&self, group: u32, owner: u32) -> Option<String> {
         let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
         let users = self.users.lines().filter_map(|line| {
@@ -53,6 +63,9 @@ impl Tables {
         };
         let primary = users.iter().filter(|(_, _, own)| *own == group).map(|(name, ..)| *name);
         let members: BTreeSet<&str> = listed.chain(primary).map(str::trim).filter(|name| !is_trusted(name)).collect();
+        if entry.is_none() && !self.own.contains(&group) {
+            return Some(format!("the group {group} (its users are unknown: it is not in /etc/group)"));
+        }
         let name = entry.and_then(|line| line.split(':').next()).unwrap_or_default();
         (members.len() > 1).then(|| format!("the group {name} ({} users)", members.len()))
     }
@@ -86,6 +99,7 @@ mod tests {
                 .to_owned(),
             groups: "root:x:0:\ntailwater:x:990:\nadm:x:4:ann,tailwater\nann:x:1000:root\nusers:x:100:ann,bob\n"
                 .to_owned(),
+            own: vec![0, 2000],
         };
         for (group, owner, who) in [
             (990, 0, None),
@@ -94,7 +108,8 @@ mod tests {
             (4, 0, Some("the group adm (3 users)")),
             (100, 0, Some("the group users (2 users)")),
             (100, 1000, None),
-            (7777, 0, None),
+            (2000, 0, None),
+            (7777, 0, Some("the group 7777 (its users are unknown: it is not in /etc/group)")),
         ] {
             assert_eq!(tables.members(group, owner).as_deref(), who, "{group} of {owner}");
         }

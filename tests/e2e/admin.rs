@@ -15,7 +15,7 @@ use crate::running::append;
 use crate::wait::{pause, wait_for};
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -340,4 +340,23 @@ fn requests_that_a_web_page_may_have_sent_are_refused() {
         assert!(status != 403 || !body.contains("ok"), "{body}");
     }
     product.terminate();
+}
+
+#[test]
+fn process_that_cannot_listen_says_why_and_not_that_it_started() {
+    let case = Case::new("admin-taken");
+    let config = case.files_to_file("logs/*.log");
+    case.write("logs/app.log", b"a line\n");
+    let taken = TcpListener::bind((LOOPBACK, case.admin_port)).expect("a free port");
+    let mut product = Product::start(&case, &config);
+    for part in ["the address is in use; retrying", "cannot listen on"] {
+        product.expect(part);
+    }
+    product.wait_for_log(&["the address is in use; retrying"]);
+    assert_ne!(product.wait().code(), Some(0));
+    assert!(!product.log().contains("\"started\""), "{}", product.log());
+    drop(taken);
+    let mut again = Product::start(&case, &config);
+    again.wait_for_log(&["\"started\""]);
+    again.terminate();
 }

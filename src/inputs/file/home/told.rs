@@ -41,7 +41,8 @@ impl<E: Env> Home<'_, E> {
         let offered = self.offered_paths();
         let followed = self.files.values().flat_map(|known| known.paths.iter());
         let paths: Vec<&PathBuf> = followed.chain(&offered).collect();
-        let is_empty = |index: &usize| !paths.iter().any(|path| self.patterns.matches(*index, path));
+        let is_followed = |index: usize| paths.iter().any(|path| self.patterns.matches(index, path));
+        let is_empty = |index: &usize| !is_followed(*index) && !self.has_names_of(*index);
         for index in (0..self.patterns.bases.len()).filter(is_empty) {
             let (glob, base) = &self.patterns.bases[index];
             let (disk, path) = (self.context.env.disk().clone(), PathBuf::from(glob));
@@ -62,6 +63,16 @@ impl<E: Env> Home<'_, E> {
             };
             self.owner.error(&format!("include {glob}: nothing to follow yet: {cause}; checking every second"));
         }
+    }
+
+    /// Whether names of a pattern were found that are not followed: they wait, for example for room or for permission, and why was told.
+    fn has_names_of(&self, index: usize) -> bool {
+        let base = &self.patterns.bases[index].1;
+        let below = self.directories.iter().filter(|(path, _)| path.starts_with(base));
+        below.into_iter().any(|(path, directory)| {
+            let mut names = directory.names.keys();
+            directory.crowded > 0 || names.any(|name| self.patterns.matches(index, &path.join(name)))
+        })
     }
 
     pub(super) fn tell_once(&mut self, path: &Path, error: &io::Error, what: &str, next: &str) {

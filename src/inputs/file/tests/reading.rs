@@ -212,6 +212,19 @@ fn directory_may_appear_later_vanish_and_come_back() {
 }
 
 #[test]
+fn pattern_whose_files_cannot_be_read_is_not_said_to_match_none() {
+    check_some(2, &["/log/*.log"], |world| {
+        world.append("/log/app.log", "one\n");
+        world.simulation.disk().deny(Path::new("/log/app.log"), true).expect("it is there");
+        world.start();
+        world.simulation.run_for(Duration::from_secs(3));
+        assert_eq!(world.sum(|counters| counters.errors.get()), 1, "the file, and not the pattern");
+        world.simulation.disk().deny(Path::new("/log/app.log"), false).expect("it is there");
+        world.wait_for(1);
+    });
+}
+
+#[test]
 fn without_watches_everything_is_found_all_the_same() {
     check(&["/log/**/*.log"], |world| {
         world.simulation.disk().set_watch_silent(true);
