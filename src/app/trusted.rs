@@ -159,11 +159,13 @@ mod tests {
     #[test]
     fn writers_of_a_file_are_named_with_what_to_do() {
         let path = Path::new("/nonexistent/tailwater.yaml");
-        let own = user_and_group().0;
+        let (own, group) = user_and_group();
         let said = |mode, owner, group| writer(mode, owner, group, path);
         for (mode, owner) in [(0o644, own), (0o600, own), (0o664, own), (0o644, 0), (0o444, 0)] {
-            assert_eq!(said(mode, owner, Some(4_000_000_000)), None, "{mode:o} of {owner}");
+            assert_eq!(said(mode, owner, Some(group)), None, "{mode:o} of {owner}");
         }
+        let (who, help) = said(0o664, own, Some(4_000_000_000)).expect("users that no table names");
+        assert!(who.contains("the group 4000000000") && help.contains("chmod g-w"), "{who} {help}");
         let (who, help) = said(0o666, own, None).expect("every user");
         assert!(
             who.contains("every user can write to it (its mode is 0666)") && help.contains("chmod o-w"),

@@ -153,6 +153,8 @@ struct Aside {
     is_told: bool,
     /// Whether it took [`SLOW_AFTER`] or more.
     took_long: bool,
+    /// Whether the call before did, until this one answers.
+    was_slow: bool,
     state: State,
 }
 
@@ -234,7 +236,7 @@ impl<E: Env> Patience<E> {
         let is_it = |one: &Aside| one.path == path && matches!(one.state, State::Answered(_));
         let now = self.env.now();
         let takes_long = |one: &Aside| match one.state {
-            State::Slow => one.took_long || now.since(one.since) >= SLOW_AFTER,
+            State::Slow => one.took_long || one.was_slow || now.since(one.since) >= SLOW_AFTER,
             State::Hangs(_) => true,
             State::Answered(_) => one.took_long,
         };
@@ -357,7 +359,9 @@ impl<E: Env> Patience<E> {
         self.left.set(self.left.get() + 1);
         let since = self.env.now();
         let mut all = self.all.borrow_mut();
-        all.retain(|one| one.path != path || !matches!(one.state, State::Answered(_)));
+        let is_remembered = |one: &Aside| one.path == path && matches!(one.state, State::Answered(_));
+        let before: Vec<Aside> = all.extract_if(.., |one| is_remembered(one)).collect();
+        let was_slow = before.iter().any(|one| one.took_long);
         all.push(Aside {
             number,
             left: path.clone(),
@@ -366,6 +370,7 @@ impl<E: Env> Patience<E> {
             tries: 0,
             is_told: false,
             took_long: late.took_long,
+            was_slow,
             state: State::Slow,
         });
         drop(all);
@@ -416,7 +421,8 @@ impl<E: Env> Patience<E> {
 
     /// Whether calls in the tree of a path take long and are answered: then this one need not hang.
     fn has_slow_answers(&self, path: &Path) -> bool {
-        self.count_of_tree(path, |one| one.took_long && matches!(one.state, State::Answered(_))) > 0
+        let was_answered = |one: &Aside| one.was_slow || one.took_long && matches!(one.state, State::Answered(_));
+        self.count_of_tree(path, was_answered) > 0
     }
 
     /// A job that hung makes steps again: it only takes long.
@@ -508,6 +514,7 @@ impl<E: Env> Patience<E> {
         let (took, is_told, path) = (now.since(all[at].since), all[at].is_told, all[at].path.clone());
         all[at].state = State::Answered(now.after(REMEMBERED));
         all[at].took_long |= took >= SLOW_AFTER;
+        all[at].was_slow = false;
         // What hung there before may never answer, for example on a file system that was replaced.
         let is_earlier = |one: &Aside| one.path == path && one.number < number && matches!(one.state, State::Hangs(_));
         all.iter_mut().filter(|one| is_earlier(one)).for_each(|one| one.state = State::Hangs(Some(now)));

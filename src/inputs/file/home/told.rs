@@ -70,7 +70,7 @@ impl<E: Env> Home<'_, E> {
         let base = &self.patterns.bases[index].1;
         let below = self.directories.iter().filter(|(path, _)| path.starts_with(base));
         below.into_iter().any(|(path, directory)| {
-            let mut names = directory.names.keys();
+            let mut names = directory.names.keys().chain(&directory.retry);
             directory.crowded > 0 || names.any(|name| self.patterns.matches(index, &path.join(name)))
         })
     }
