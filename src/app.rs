@@ -43,7 +43,8 @@ use tailwater_shards::glommio_env::{
 };
 use tailwater_shards::lane::{LaneOptions, WhenFull};
 use tailwater_shards::retry::RetryOptions;
-use tailwater_shards::shard::{Service, ShardSeed};
+use tailwater_shards::service::Service;
+use tailwater_shards::shard::ShardSeed;
 use tailwater_shards::stop::{Phase, Stop};
 use tailwater_shards::wal::manifest::DataDirectory;
 use tailwater_shards::wal::{WalError, WalType};

@@ -28,7 +28,7 @@
 //! | 2 | `dlq` |
 //! | 3 | `plugin` |
 //! | 4 | `keeper`, `withheld`, `pipeline`, `intake`, `delivery` |
-//! | 5 | `mesh`, `shard` |
+//! | 5 | `mesh`, `service`, `shard` |
 //! | 6 | `engine` |
 //! | 7 | `glommio_env`, `sim` |
 #![deny(unsafe_code)]
@@ -55,6 +55,7 @@ pub mod ring;
 pub mod route;
 #[allow(unsafe_code, reason = "vector instructions load and store through pointers")]
 pub mod scan;
+pub mod service;
 pub mod shape;
 pub mod shard;
 pub mod signal;

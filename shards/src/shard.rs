@@ -18,6 +18,7 @@ use crate::mesh::{InputEnds, ShardEnds};
 use crate::pipeline::{InputPath, PipelineRef};
 use crate::plugin::{InputContext, InputSpec, Lanes, OutputContext, OutputSpec, Placement, PluginError, ProcessorSpec};
 use crate::retry::{Backoff, RetryOptions};
+use crate::service::{Service, Services};
 use crate::signal::Signal;
 use crate::stop::{Countdown, Phase, Stop};
 use crate::wal::log::{Log, Reader};
@@ -149,12 +150,6 @@ pub struct ShardOutput<E: Env> {
     pub gate: Gatekeeper,
 }
 
-/// A task that runs beside the inputs on one shard, such as the admin endpoint.
-pub trait Service<E: Env>: Send + Sync + 'static {
-    /// Runs until the engine has ended. The shutdown does not wait for it.
-    fn run(&self, env: E, stop: Stop) -> crate::plugin::LocalFuture<'static, ()>;
-}
-
 /// The parts of one shard, before it starts on its core.
 pub struct ShardSeed<E: Env> {
     /// Which shard.
@@ -252,9 +247,7 @@ impl<E: Env> ShardSeed<E> {
         for ends in instances {
             starter.start(&inputs, ends, &counters, &self.data_dir);
         }
-        for service in services {
-            env.spawn("service", service.run(env.clone(), stop.clone()));
-        }
+        let services = Services::start(&env, &stop, &services);
 
         let open = |input: &ShardInput<E>| {
             InputPath::new(input.processor.open(shard), input.pipelines.clone(), self.pipelines.clone())
@@ -276,6 +269,7 @@ impl<E: Env> ShardSeed<E> {
         delivering.all_ended().await;
         unless_forced(&stop, clerk.close()).await;
         keeper.close().await;
+        services.end().await;
         tracing::debug!(shard = shard.0, "shard ended");
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tailwater_shards::env::Env;
 use tailwater_shards::glommio_env::{GlommioEnv, Listener};
 use tailwater_shards::plugin::LocalFuture;
-use tailwater_shards::shard::Service;
+use tailwater_shards::service::Service;
 use tailwater_shards::stop::Stop;
 
 /// The admin endpoint as a service of a shard.

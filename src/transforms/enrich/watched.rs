@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tailwater_shards::env::{Disk, Env, File, Stat};
 use tailwater_shards::plugin::LocalFuture;
-use tailwater_shards::shard::Service;
+use tailwater_shards::service::Service;
 use tailwater_shards::stop::{Phase, Stop};
 
 /// How often files are checked.
