@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// A task that runs beside the inputs on one shard.
 pub trait Service<E: Env>: Send + Sync + 'static {
-    /// Runs until it is dropped.
+    /// Runs until it has nothing more to do, or is dropped.
     fn run(&self, env: E, stop: Stop) -> LocalFuture<'static, ()>;
 }
 

@@ -12,11 +12,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Mounts a file system at the first argument and answers the first request only. Ends when the second argument exists.
-const SILENT: &str = r#"
-import ctypes, os, struct, sys, time
+/// Mounts a file system at the first argument and answers the first request only. What follows says how it goes on.
+const GREETING: &str = r#"
+import ctypes, os, struct, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
-libc.prctl(1, 9)  # It ends with the process that started it.
 fuse = os.open('/dev/fuse', os.O_RDWR)
 options = f'fd={fuse},rootmode=40000,user_id=0,group_id=0,allow_other' + sys.argv[3]
 if libc.mount(b'silent', sys.argv[1].encode(), b'fuse', 6, options.encode()) != 0:
@@ -26,14 +25,18 @@ unique = struct.unpack('<IIQ', request[:16])[2]
 body = struct.pack('<IIIIHHIIHHI', 7, 31, 65536, 0, 12, 12, 65536, 1, 0, 0, 0) + bytes(28)
 os.write(fuse, struct.pack('<IiQ', 16 + len(body), 0, unique) + body)
 open(sys.argv[2] + '.ready', 'w').close()
+"#;
+
+/// Takes no further request. Ends when the second argument exists, or with the process that started it.
+const IGNORES: &str = r#"
+libc.prctl(1, 9)
 while not os.path.exists(sys.argv[2]):
     time.sleep(0.1)
 "#;
 
-/// What the program of a silent file system adds to take requests that it never answers: then no signal ends who waits. It does not end
-/// with the product, and not later than this.
+/// Takes requests and never answers them: then no signal ends who waits. Ends when the second argument exists, or after two minutes, since
+/// it must not end with the process that waits.
 const TAKES: &str = r#"
-import threading
 def take():
     while True:
         os.read(fuse, 1 << 20)
@@ -137,7 +140,7 @@ fn may_hang(what: &str) -> bool {
 
 /// A command of the product where a directory of the case is such a file system.
 fn command(case: &Case, verb: &str, config: &Path, at: &str, options: &str) -> Command {
-    command_with(SILENT, case, verb, config, at, options)
+    command_with(&format!("{GREETING}{IGNORES}"), case, verb, config, at, options)
 }
 
 fn command_with(program: &str, case: &Case, verb: &str, config: &Path, at: &str, options: &str) -> Command {
@@ -221,9 +224,7 @@ fn next_start_works_while_a_call_of_the_process_before_never_returns() {
     }
     let case = Case::new("undead");
     let config = case.files_to_file("logs/**/*.log");
-    let program = SILENT.replace("libc.prctl(1, 9)", "#");
-    let (greeting, _) = program.split_once("while not").expect("its end");
-    let program = format!("{greeting}{TAKES}");
+    let program = format!("{GREETING}{TAKES}");
     let mut first =
         Product::start_with(&case, &mut command_with(&program, &case, "run", &config, "logs/dead/mount", ""));
     for part in ["no answer for", "Transport endpoint is not connected"] {
@@ -323,7 +324,7 @@ fn file_system_that_is_slow_is_read_beside_others() {
     let source = case.path("source").display().to_string();
     let command = &mut command_with(LATE, &case, "run", &config, "logs/late/mount", &source);
     let mut product = Product::start_with(&case, command);
-    // Several reads are tried before a file is followed.
+    // It is said of files whose calls are all answered: several of them are one step.
     product.expect("no answer for 10 seconds");
     let mut written = 200;
     for _ in 0..20 {
